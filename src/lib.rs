@@ -1,0 +1,1 @@
+//! doorward: the keeper of a Unix-domain socket.

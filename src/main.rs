@@ -1,0 +1,4 @@
+//! The `doorward` command: hands the process to the library.
+#![forbid(unsafe_code)]
+
+fn main() {}
