@@ -1,4 +1,6 @@
 //! The `doorward` command: hands the process to the library.
 #![forbid(unsafe_code)]
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    doorward::main().into()
+}

@@ -1,0 +1,143 @@
+//! The peer: what the kernel says of the process at the other end. Never the environment's word, nor the peer's.
+#![forbid(unsafe_code)]
+
+use crate::report::OrDash;
+use crate::sys;
+use nix::sys::socket::{getsockopt, sockopt};
+use std::fmt::{self, Display};
+use std::os::fd::BorrowedFd;
+
+/// A user as the limits count it; all unmapped ones are one.
+pub(crate) type User = Option<u32>;
+
+/// Which ids of this user namespace stand for nobody in particular.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Mapping {
+    unmapped_uid: Option<u32>,
+    unmapped_gid: Option<u32>,
+}
+
+impl Mapping {
+    /// Reads /proc/self/uid_map and gid_map: where they do not map everything, the overflow id is everybody else's.
+    pub(crate) fn read() -> Mapping {
+        let unmapped = |map: &str, overflow: &str| {
+            let whole = std::fs::read_to_string(map).is_ok_and(|text| maps_everything(&text));
+            let id = std::fs::read_to_string(overflow)
+                .ok()
+                .and_then(|text| text.trim().parse().ok())
+                .unwrap_or(65534);
+            (!whole).then_some(id)
+        };
+        Mapping {
+            unmapped_uid: unmapped("/proc/self/uid_map", "/proc/sys/kernel/overflowuid"),
+            unmapped_gid: unmapped("/proc/self/gid_map", "/proc/sys/kernel/overflowgid"),
+        }
+    }
+}
+
+fn maps_everything(map: &str) -> bool {
+    map.lines()
+        .any(|line| line.split_ascii_whitespace().eq(["0", "0", "4294967295"]))
+}
+
+/// The credentials of one connection's client, as they were when it connected.
+#[derive(Debug, Default)]
+pub(crate) struct Peer {
+    /// Effective uid; `None`: unmapped.
+    pub(crate) uid: User,
+    /// Effective gid; `None`: unmapped.
+    pub(crate) gid: Option<u32>,
+    /// `None`: in a pid namespace that is not ours.
+    pub(crate) pid: Option<i32>,
+    /// Supplementary groups, the unmapped ones left out.
+    pub(crate) groups: Vec<u32>,
+}
+
+impl Peer {
+    /// Asks the kernel about `connection`; the memory of the groups is used again.
+    ///
+    /// # Errors
+    /// The system's; the peer is then nobody, and must be refused.
+    pub(crate) fn identify(
+        &mut self,
+        connection: BorrowedFd<'_>,
+        mapping: &Mapping,
+    ) -> std::io::Result<()> {
+        let credentials = getsockopt(&connection, sockopt::PeerCredentials)?;
+        let (uid, gid) = (credentials.uid(), credentials.gid());
+        // (uid_t)-1 is what a socket without credentials has.
+        if uid == u32::MAX || gid == u32::MAX {
+            return Err(std::io::Error::from_raw_os_error(nix::libc::ENODATA));
+        }
+        sys::peer::groups(connection, &mut self.groups)?;
+        self.groups
+            .retain(|group| Some(*group) != mapping.unmapped_gid);
+        self.uid = Some(uid).filter(|_| mapping.unmapped_uid != Some(uid));
+        self.gid = Some(gid).filter(|_| mapping.unmapped_gid != Some(gid));
+        self.pid = Some(credentials.pid()).filter(|pid| *pid > 0);
+        Ok(())
+    }
+
+    /// Forgets the last one, so that a failed [`Peer::identify`] leaves nobody behind.
+    pub(crate) fn forget(&mut self) {
+        (self.uid, self.gid, self.pid) = (None, None, None);
+        self.groups.clear();
+    }
+}
+
+/// `user=1000 group=1000 pid=4242`, the words of every line about a connection.
+impl Display for Peer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "{} group={} pid={}",
+            UserIs(self.uid),
+            OrUnmapped(self.gid),
+            OrDash(self.pid)
+        )
+    }
+}
+
+/// `user=1000`.
+pub(crate) struct UserIs(pub(crate) User);
+
+impl Display for UserIs {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "user={}", OrUnmapped(self.0))
+    }
+}
+
+struct OrUnmapped(Option<u32>);
+
+impl Display for OrUnmapped {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(id) => id.fmt(formatter),
+            None => formatter.write_str("unmapped"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_whole_identity_map_maps_everything() {
+        assert!(maps_everything("         0          0 4294967295\n"));
+        assert!(!maps_everything("         0       1000          1\n"));
+        assert!(!maps_everything("         0          0      65536\n"));
+        assert!(!maps_everything(""));
+    }
+
+    #[test]
+    fn an_unknown_pid_is_a_dash_and_an_unmapped_user_is_named_so() {
+        let peer = Peer {
+            uid: None,
+            gid: Some(5),
+            pid: None,
+            groups: vec![],
+        };
+        assert_eq!(peer.to_string(), "user=unmapped group=5 pid=-");
+    }
+}

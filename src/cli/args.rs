@@ -1,0 +1,229 @@
+//! What was typed. Nothing here decides what it means.
+#![forbid(unsafe_code)]
+
+use crate::delivery::Layout;
+use crate::source::Type;
+use clap::{ArgMatches, Args, Parser, Subcommand};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// The keeper of a Unix-domain socket.
+///
+/// Gets a listening socket (its own, or one inherited by socket activation), decides who may come in by what the kernel says of
+/// the peer, and delivers each admitted connection to a program.
+#[derive(Parser, Debug)]
+#[command(name = "doorward", version, help_expected = true, disable_help_subcommand = true, after_help = EXIT_STATUS)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+const EXIT_STATUS: &str = "\
+Exit status: 0 told to stop; 100 wrong use; 101 a bug; 111 a system call failed; 126 PROG is not executable; 127 PROG was not found.";
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Command {
+    /// One child per connection, as s6-ipcserver, inetd nowait and Accept=yes have it
+    Spawn(Box<Spawn>),
+}
+
+/// One child per connection
+///
+/// The listening socket is, in this order: what LISTEN_FDS passes; descriptor 0, if it is a listening Unix socket; --bind.
+/// Options end at PROG.
+#[derive(Args, Debug)]
+#[command(after_help = EXIT_STATUS)]
+pub(super) struct Spawn {
+    #[command(flatten)]
+    pub(super) source: Source,
+    #[command(flatten)]
+    pub(super) admission: Admission,
+    #[command(flatten)]
+    pub(super) delivery: Delivery,
+    #[command(flatten)]
+    pub(super) life: Life,
+    #[command(flatten)]
+    pub(super) log: Log,
+    /// Program that each child runs, with its arguments; looked up in PATH once
+    #[arg(required = true, trailing_var_arg = true, value_name = "PROG")]
+    pub(super) prog: Vec<OsString>,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Source: where the listening socket comes from")]
+pub(super) struct Source {
+    /// Bind and serve this path (@name: the abstract namespace); repeatable
+    #[arg(long, value_name = "PATH")]
+    pub(super) bind: Vec<OsString>,
+    /// Serve only the inherited sockets with this name in LISTEN_FDNAMES; repeatable [default: all]
+    #[arg(long, value_name = "NAME")]
+    pub(super) name: Vec<String>,
+    /// Permission bits of the socket's node, octal [default: 0600 when bound, unchanged when inherited]
+    #[arg(long, value_name = "MODE")]
+    pub(super) mode: Option<String>,
+    /// Owner of the socket's node, names or numbers [default: unchanged]
+    #[arg(long, value_name = "USER[:GROUP]")]
+    pub(super) owner: Option<String>,
+    /// Connections that may wait in the kernel's queue [default: the system's maximum]
+    #[arg(long, value_name = "N")]
+    pub(super) backlog: Option<u32>,
+    /// Type of the socket [default: what is inherited, else stream]
+    #[arg(long = "type", value_name = "TYPE", value_enum)]
+    pub(super) kind: Option<Type>,
+    /// Call listen() again on inherited sockets, so that clients see doorward's credentials
+    #[arg(long)]
+    pub(super) relisten: bool,
+    /// User to become before the first client gets in [default: stay]
+    #[arg(long, value_name = "USER[:GROUP]")]
+    pub(super) run_as: Option<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Admission: who may come in")]
+pub(super) struct Admission {
+    /// Admit WHO: user:NAME|UID, group:NAME|GID, self, all; repeatable, the first match of --allow and --deny wins [default: deny with any --allow, else allow]
+    #[arg(long, value_name = "WHO")]
+    pub(super) allow: Vec<String>,
+    /// Refuse WHO; repeatable
+    #[arg(long, value_name = "WHO")]
+    pub(super) deny: Vec<String>,
+    /// Rules directory in the format of s6-ipcserver-access -i, read at each connection
+    #[arg(long, value_name = "DIR")]
+    pub(super) rules: Option<PathBuf>,
+    /// Connections at once; when full, clients wait (0: no limit)
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub(super) max: u32,
+    /// Connections at once of one user; more are refused [default: three quarters of --max, none with --max 0]
+    #[arg(long, value_name = "N")]
+    pub(super) max_per_user: Option<u32>,
+    /// New connections of one user: a bucket of N, refilled evenly in SECONDS; more are refused [default: no limit]
+    #[arg(long, value_name = "N/SECONDS")]
+    pub(super) rate: Option<String>,
+    /// Text sent, with a newline, to whoever is refused [default: none]
+    #[arg(long, value_name = "TEXT")]
+    pub(super) deny_text: Option<OsString>,
+    /// --allow and --deny in the order in which they were given: whether it allows, and WHO.
+    #[arg(skip)]
+    pub(super) in_order: Vec<(bool, String)>,
+}
+
+impl Admission {
+    /// Restores the common order of the two options, which the parser keeps apart.
+    pub(super) fn take_order(&mut self, matches: &ArgMatches) {
+        let indexed =
+            |name: &str, allows: bool, values: &[String]| -> Vec<(usize, (bool, String))> {
+                let indices = matches.indices_of(name).into_iter().flatten();
+                indices
+                    .zip(values)
+                    .map(|(index, value)| (index, (allows, value.clone())))
+                    .collect()
+            };
+        let mut all = indexed("allow", true, &self.allow);
+        all.extend(indexed("deny", false, &self.deny));
+        all.sort_by_key(|(index, _)| *index);
+        self.in_order = all.into_iter().map(|(_, option)| option).collect();
+    }
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Delivery: what a child gets")]
+pub(super) struct Delivery {
+    /// Where a child finds the connection [default: ucspi]
+    #[arg(long, value_name = "LAYOUT", value_enum)]
+    pub(super) layout: Option<Layout>,
+    /// The connection on 0 and 1: --layout inetd
+    #[arg(long)]
+    pub(super) inetd: bool,
+    /// Prefix of the connection's variables, and the value of PROTO
+    #[arg(long, value_name = "NAME", default_value = "IPC")]
+    pub(super) proto: String,
+    /// Give each child a notification socket on 8, and its client the other end in a greeting
+    #[arg(long)]
+    pub(super) notify: bool,
+    /// Give each child a pidfd of its client on 9
+    #[arg(long)]
+    pub(super) pidfd: bool,
+    /// Let children inherit this descriptor (3 to 1023); repeatable [default: none]
+    #[arg(long, value_name = "N")]
+    pub(super) keep_fd: Vec<u32>,
+    /// SIGTERM to a child's process group after this time, SIGKILL 5 s later [default: no limit]
+    #[arg(long, value_name = "SECONDS")]
+    pub(super) lifetime: Option<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Start and end")]
+pub(super) struct Life {
+    /// Write a newline to this descriptor when ready, and close it [default: none; NOTIFY_SOCKET is told in any case]
+    #[arg(long, value_name = "N")]
+    pub(super) ready_fd: Option<u32>,
+    /// Let running connections finish for this long after SIGTERM (0: exit at once, children go on)
+    #[arg(long, value_name = "SECONDS", default_value = "0")]
+    pub(super) grace: String,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Log")]
+pub(super) struct Log {
+    /// Log admitted connections and the ends of children too
+    #[arg(short, long)]
+    pub(super) verbose: bool,
+    /// Log failures alone
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn every_option_has_its_help() {
+        Arguments::command().debug_assert();
+    }
+
+    fn parse(line: &str) -> Box<Spawn> {
+        let matches = Arguments::command()
+            .try_get_matches_from(line.split(' '))
+            .unwrap();
+        let Command::Spawn(mut spawn) =
+            <Arguments as clap::FromArgMatches>::from_arg_matches(&matches)
+                .unwrap()
+                .command;
+        spawn.admission.take_order(matches.subcommand().unwrap().1);
+        spawn
+    }
+
+    #[test]
+    fn options_end_at_the_program() {
+        let spawn = parse("doorward spawn --bind x prog --bind y -q -- z");
+        assert_eq!(spawn.prog, ["prog", "--bind", "y", "-q", "--", "z"]);
+        assert_eq!(spawn.source.bind, ["x"]);
+        assert_eq!(
+            parse("doorward spawn --bind x -- prog -v").prog,
+            ["prog", "-v"]
+        );
+    }
+
+    #[test]
+    fn an_unknown_option_is_no_program() {
+        let line = [
+            "doorward",
+            "spawn",
+            "--bind",
+            "x",
+            "--no-such-option",
+            "prog",
+        ];
+        assert!(Arguments::command().try_get_matches_from(line).is_err());
+    }
+
+    #[test]
+    fn allow_and_deny_keep_their_common_order() {
+        let spawn = parse("doorward spawn --deny user:1 --allow all --deny self --bind x prog");
+        let order = [(false, "user:1"), (true, "all"), (false, "self")]
+            .map(|(allows, who)| (allows, who.to_owned()));
+        assert_eq!(spawn.admission.in_order, order);
+    }
+}

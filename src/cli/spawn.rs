@@ -1,0 +1,152 @@
+//! `doorward spawn`: puts the parts together in the order in which they must come, and serves.
+#![forbid(unsafe_code)]
+
+use super::Parent;
+use super::args::Spawn;
+use super::plan::{self, RuleSource, SpawnPlan, must_be_open};
+use crate::admission::{List, Mapping, Room, RuleTree, Rules};
+use crate::delivery::{Found, Layout, Program, Recipe, Template, find, occupy_layout_numbers};
+use crate::exit::{self, Unable as _, wrong_use};
+use crate::report::{self, event, info};
+use crate::serve::{self, Manager, Orders, ReadyFd};
+use crate::source::{self, Listening};
+use crate::{privileges, sys};
+use std::ffi::{CString, OsStr};
+use std::os::fd::{AsFd as _, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStringExt as _;
+use std::sync::{Arc, RwLock};
+
+pub(super) fn run(spawn: Box<Spawn>, parent: Parent) -> exit::Result<u8> {
+    report::set_verbosity(plan::verbosity(&spawn)?);
+    let plan = plan::spawn(*spawn)?;
+    let low = plan.wanted.low;
+
+    let signals = sys::signal::set_up().unable("set up signals")?;
+    let nofile = serve::raise_descriptor_limit();
+    let null = descriptors(&plan)?;
+    let ready_fd = plan
+        .ready_fd
+        .map(|number| ready_fd(number, low))
+        .transpose()?;
+    // Before anything is bound: a mistyped program leaves no trace.
+    let program = Program::look_up(plan.prog)?;
+
+    let sockets = source::obtain(&plan.wanted, parent.activation)?;
+    let numbers = occupy_layout_numbers(null.as_fd()).unable("reserve descriptors")?;
+    if let Some(identity) = &plan.run_as {
+        privileges::become_identity(identity)?;
+        Program::look_up(program.argv.clone())?;
+    }
+    sockets.iter().for_each(Listening::warn_if_it_stays);
+    let rules = rules(plan.rules)?;
+    let manager = Manager::at(parent.notify_socket.as_deref(), low);
+    let recipe = Recipe {
+        program,
+        execlineb: execlineb(),
+        template: Template::new(std::env::vars_os(), plan.proto, plan.channels),
+        channels: plan.channels,
+        low,
+        nofile,
+        null: sys::fd::lift(null, low).unable("move a descriptor")?,
+    };
+    // A pidfd for each child, a copy of each connection whose greeting is unread, and a score of our own.
+    serve::warn_about_limits(
+        plan.limits.max,
+        1 + u32::from(plan.channels.notify),
+        low.unsigned_abs() + 64,
+    );
+    let sockets = sockets.listen()?;
+    start_line(&sockets, plan.channels.layout);
+    if matches!(rules, Rules::None) {
+        info!("no rules: the mode and owner of the socket decide alone who may come in");
+    }
+    let orders = Orders {
+        sockets,
+        rules,
+        room: Room::new(plan.limits),
+        mapping: Mapping::read(),
+        recipe,
+        deny_text: plan.deny_text,
+        lifetime: plan.lifetime,
+        grace: plan.grace,
+        _numbers: numbers,
+    };
+    serve::run(orders, signals, manager, ready_fd, parent.watchdog)
+}
+
+/// Makes sure that a child gets what it is meant to get and nothing else; gives /dev/null, which takes the place of what is not there.
+fn descriptors(plan: &SpawnPlan) -> exit::Result<OwnedFd> {
+    for &fd in &plan.keep_fds {
+        must_be_open("--keep-fd", fd)?;
+    }
+    if let Some(fd) = plan.ready_fd {
+        must_be_open("--ready-fd", fd)?;
+    }
+    // Whatever the parent left open, it is not the children's.
+    sys::fd::cloexec_from_three().unable("set close-on-exec")?;
+    for &fd in &plan.keep_fds {
+        sys::fd::keep_through_exec(fd).unable(format!("keep descriptor {fd}"))?;
+    }
+    let null = report::open_null().unable("open /dev/null")?;
+    // Unless it is about to carry the news that we are ready, 0 is not ours to read.
+    if plan.channels.layout != Layout::Inetd && plan.ready_fd != Some(0) {
+        sys::fd::replace_standard(null.as_fd(), 0).unable("replace descriptor 0")?;
+    }
+    Ok(null)
+}
+
+fn ready_fd(number: RawFd, low: RawFd) -> exit::Result<ReadyFd> {
+    if number <= 2 {
+        return Ok(ReadyFd::Standard(number));
+    }
+    match sys::fd::take_inherited(number) {
+        Some(taken) => Ok(ReadyFd::Other(
+            sys::fd::lift(taken, low).unable("move a descriptor")?,
+        )),
+        None => Err(wrong_use(format!(
+            "--ready-fd {number}: descriptor {number} is not open"
+        ))),
+    }
+}
+
+fn rules(source: RuleSource) -> exit::Result<Rules> {
+    match source {
+        RuleSource::None => Ok(Rules::None),
+        RuleSource::Options(options) => {
+            let list = List::resolve(&options).map_err(wrong_use)?;
+            Ok(Rules::Options(RwLock::new(Arc::new(list))))
+        }
+        RuleSource::Directory(path) => {
+            let tree = RuleTree::open(&path)
+                .map_err(|cause| exit::system(format!("unable to open the {cause}")))?;
+            Ok(Rules::Tree {
+                path,
+                tree: RwLock::new(Arc::new(tree)),
+            })
+        }
+    }
+}
+
+fn execlineb() -> Option<CString> {
+    match find(OsStr::new("execlineb")) {
+        Found::At(path) => CString::new(path.into_os_string().into_vec()).ok(),
+        Found::NotExecutable | Found::Nowhere => None,
+    }
+}
+
+fn start_line(sockets: &[Listening], layout: Layout) {
+    for socket in sockets {
+        match &socket.access {
+            Some(access) => event!(
+                "start: serving {}, {}, {access}",
+                socket.address,
+                layout.words()
+            ),
+            None => event!(
+                "start: serving {}, {}, an abstract name: everybody may connect",
+                socket.address,
+                layout.words()
+            ),
+        }
+    }
+}

@@ -1,0 +1,445 @@
+//! The environment of one connection. Later wins: the inherited variables less every name that doorward manages, the connection's,
+//! the rule's, and last those that no rule touches.
+#![forbid(unsafe_code)]
+
+use super::layout::{Channels, Layout, NOTIFY, PIDFD};
+use crate::admission::Peer;
+use crate::report::Escaped;
+use crate::sys::cvec::CVec;
+use std::ffi::{OsStr, OsString};
+use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
+
+/// IPCREMOTEGROUPS is left out beyond this many bytes.
+const GROUPS_LIMIT: usize = 8 * 1024;
+
+/// What doorward sets behind the prefix (`IPC` or what `--proto` says).
+const CONNECTION: [&str; 8] = [
+    "REMOTEEUID",
+    "REMOTEEGID",
+    "REMOTEGROUPS",
+    "REMOTEGROUPS_TRUNCATED",
+    "REMOTEPID",
+    "REMOTEPATH",
+    "LOCALPATH",
+    "CONNNUM",
+];
+
+/// Names that a child never inherits, because doorward sets them or because they were meant for doorward itself.
+const MANAGED: [&str; 15] = [
+    "PROTO",
+    "REMOTE_ADDR",
+    "REMOTE_PORT",
+    "NOTIFYFD",
+    "PIDFD",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_PIDFDID",
+    "LISTEN_FDNAMES",
+    "LISTEN_FDS_FIRST_FD",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+    "FDSTORE",
+    "SKALIBS_CHILD_SPAWN_FDS",
+];
+
+/// One connection, as far as the environment tells of it.
+pub(super) struct Connection<'a> {
+    pub(super) peer: &'a Peer,
+    /// What the peer bound itself to, as the kernel gives it: with a leading zero byte where it is abstract.
+    pub(super) peer_name: &'a [u8],
+    pub(super) local_path: &'a OsStr,
+    /// Connections that this user has open, this one included.
+    pub(super) number: u32,
+    /// The rule's changes; `None` removes.
+    pub(super) rule: &'a [(Vec<u8>, Option<Vec<u8>>)],
+}
+
+/// What is the same for every connection.
+#[derive(Debug)]
+pub(crate) struct Template {
+    inherited: Vec<OsString>,
+    proto: String,
+    channels: Channels,
+}
+
+impl Template {
+    /// `inherited` is the process's own environment.
+    pub(crate) fn new(
+        inherited: impl Iterator<Item = (OsString, OsString)>,
+        proto: String,
+        channels: Channels,
+    ) -> Template {
+        let inherited = inherited
+            .filter(|(name, _)| !is_managed(name.as_bytes(), &proto))
+            .map(|(mut name, value)| {
+                name.push("=");
+                name.push(value);
+                name
+            })
+            .collect();
+        Template {
+            inherited,
+            proto,
+            channels,
+        }
+    }
+
+    /// A door's buffer with the inherited part, and where that part ends.
+    pub(super) fn begin(&self, block: &mut CVec) -> (usize, usize) {
+        block.clear();
+        for entry in &self.inherited {
+            block.push(&[entry.as_bytes()]);
+        }
+        block.mark()
+    }
+
+    /// Appends what this connection has to a block that holds the inherited part. Gives where the child writes its pid, and whether the
+    /// inherited part was changed, so that the block must be begun anew for the next connection.
+    pub(super) fn finish(
+        &self,
+        block: &mut CVec,
+        connection: &Connection<'_>,
+    ) -> (Option<usize>, bool) {
+        self.connection(block, connection);
+        for (name, value) in connection.rule {
+            self.rule(block, name, value.as_deref());
+        }
+        (self.fixed(block, connection), !connection.rule.is_empty())
+    }
+
+    fn connection(&self, block: &mut CVec, connection: &Connection<'_>) {
+        let Connection {
+            peer,
+            peer_name,
+            number,
+            ..
+        } = connection;
+        let proto = self.proto.as_bytes();
+        let mut digits = Digits::default();
+        block.push(&[b"PROTO=", proto]);
+        if let Some(uid) = peer.uid {
+            block.push(&[proto, b"REMOTEEUID=", digits.of(uid)]);
+        }
+        if let Some(gid) = peer.gid {
+            block.push(&[proto, b"REMOTEEGID=", digits.of(gid)]);
+        }
+        self.groups(block, peer);
+        if let Some(pid) = peer.pid {
+            block.push(&[proto, b"REMOTEPID=", digits.of(pid.unsigned_abs())]);
+        }
+        match peer_name {
+            [] => block.push(&[proto, b"REMOTEPATH="]),
+            [0, name @ ..] => {
+                block.push(&[proto, b"REMOTEPATH="]);
+                block.push(&[b"REMOTE_ADDR=@", Escaped(name).to_string().as_bytes()]);
+            }
+            path => {
+                let path = path.split(|&byte| byte == 0).next().unwrap_or_default();
+                block.push(&[proto, b"REMOTEPATH=", path]);
+                block.push(&[b"REMOTE_ADDR=", path]);
+            }
+        }
+        block.push(&[proto, b"CONNNUM=", digits.of(*number)]);
+    }
+
+    /// All groups: the effective one, then the supplementary ones.
+    fn groups(&self, block: &mut CVec, peer: &Peer) {
+        let proto = self.proto.as_bytes();
+        let mut list = Vec::with_capacity(16 * (peer.groups.len().min(512) + 1));
+        let others = peer.groups.iter().filter(|group| Some(**group) != peer.gid);
+        for group in peer.gid.iter().chain(others) {
+            if !list.is_empty() {
+                list.push(b',');
+            }
+            // Writing into a Vec cannot fail.
+            let _ = write!(list, "{group}");
+            if list.len() > GROUPS_LIMIT {
+                return block.push(&[proto, b"REMOTEGROUPS_TRUNCATED=1"]);
+            }
+        }
+        block.push(&[proto, b"REMOTEGROUPS=", &list]);
+    }
+
+    fn rule(&self, block: &mut CVec, name: &[u8], value: Option<&[u8]>) {
+        if name.is_empty()
+            || name.contains(&b'=')
+            || name.contains(&0)
+            || self.is_beyond_rules(name)
+        {
+            return;
+        }
+        block.remove(|entry| entry.split(|&byte| byte == b'=').next() == Some(name));
+        if let Some(value) = value {
+            block.push(&[name, b"=", value]);
+        }
+    }
+
+    /// LOCALPATH, NOTIFYFD, PIDFD, LISTEN_* and HANDOFF*.
+    fn is_beyond_rules(&self, name: &[u8]) -> bool {
+        name.strip_prefix(self.proto.as_bytes()) == Some(b"LOCALPATH")
+            || name == b"NOTIFYFD"
+            || name == b"PIDFD"
+            || name.starts_with(b"LISTEN_")
+            || name.starts_with(b"HANDOFF")
+    }
+
+    fn fixed(&self, block: &mut CVec, connection: &Connection<'_>) -> Option<usize> {
+        let mut digits = Digits::default();
+        block.push(&[
+            self.proto.as_bytes(),
+            b"LOCALPATH=",
+            connection.local_path.as_bytes(),
+        ]);
+        if self.channels.notify {
+            block.push(&[b"NOTIFYFD=", digits.of(NOTIFY.unsigned_abs())]);
+        }
+        if self.channels.pidfd {
+            block.push(&[b"PIDFD=", digits.of(PIDFD.unsigned_abs())]);
+        }
+        if self.channels.layout != Layout::Systemd {
+            return None;
+        }
+        block.push(&[b"LISTEN_FDS=1"]);
+        block.push(&[b"LISTEN_FDNAMES=connection"]);
+        Some(block.push_pid_room(b"LISTEN_PID="))
+    }
+}
+
+fn is_managed(name: &[u8], proto: &str) -> bool {
+    // Stale variables of the default prefix would mislead a program that looks at both.
+    let of_connection = |prefix: &str| {
+        name.strip_prefix(prefix.as_bytes())
+            .is_some_and(|rest| CONNECTION.iter().any(|known| known.as_bytes() == rest))
+    };
+    MANAGED.iter().any(|known| known.as_bytes() == name)
+        || name.starts_with(b"HANDOFF")
+        || of_connection("IPC")
+        || of_connection(proto)
+}
+
+/// A decimal number without an allocation.
+#[derive(Default)]
+struct Digits {
+    text: [u8; 10],
+}
+
+impl Digits {
+    fn of(&mut self, mut number: u32) -> &[u8] {
+        let mut first = self.text.len();
+        for digit in self.text.iter_mut().rev() {
+            *digit = b'0' + (number % 10) as u8;
+            number /= 10;
+            first -= 1;
+            if number == 0 {
+                break;
+            }
+        }
+        self.text.get(first..).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block_of(
+        template: &Template,
+        peer: &Peer,
+        peer_name: &[u8],
+        rule: &[(Vec<u8>, Option<Vec<u8>>)],
+    ) -> Vec<String> {
+        let mut block = CVec::default();
+        template.begin(&mut block);
+        let connection = Connection {
+            peer,
+            peer_name,
+            local_path: OsStr::new("/run/x"),
+            number: 3,
+            rule,
+        };
+        template.finish(&mut block, &connection);
+        block
+            .iter()
+            .map(|entry| String::from_utf8_lossy(entry).into_owned())
+            .collect()
+    }
+
+    fn template(layout: Layout, inherited: &[(&str, &str)]) -> Template {
+        let inherited: Vec<(OsString, OsString)> = inherited
+            .iter()
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect();
+        Template::new(
+            inherited.into_iter(),
+            "IPC".into(),
+            Channels {
+                layout,
+                notify: false,
+                pidfd: false,
+            },
+        )
+    }
+
+    fn peer() -> Peer {
+        Peer {
+            uid: Some(1000),
+            gid: Some(100),
+            pid: Some(42),
+            groups: vec![4, 27],
+        }
+    }
+
+    #[test]
+    fn the_connection_s_variables_are_as_the_contract_has_them() {
+        let mut block = block_of(
+            &template(Layout::Ucspi, &[("PATH", "/bin")]),
+            &peer(),
+            b"",
+            &[],
+        );
+        block.sort();
+        let expected = [
+            "IPCCONNNUM=3",
+            "IPCLOCALPATH=/run/x",
+            "IPCREMOTEEGID=100",
+            "IPCREMOTEEUID=1000",
+            "IPCREMOTEGROUPS=100,4,27",
+            "IPCREMOTEPATH=",
+            "IPCREMOTEPID=42",
+            "PATH=/bin",
+            "PROTO=IPC",
+        ];
+        assert_eq!(block, expected);
+    }
+
+    #[test]
+    fn what_doorward_manages_is_never_inherited() {
+        let inherited = [
+            ("IPCREMOTEEUID", "0"),
+            ("NOTIFY_SOCKET", "/x"),
+            ("LISTEN_FDS", "1"),
+            ("HANDOFF_FDS", "x"),
+            ("REMOTE_ADDR", "x"),
+            ("A", "b"),
+        ];
+        let block = block_of(
+            &template(Layout::Ucspi, &inherited),
+            &Peer::default(),
+            b"",
+            &[],
+        );
+        for name in [
+            "IPCREMOTEEUID=",
+            "NOTIFY_SOCKET=",
+            "LISTEN_FDS=",
+            "HANDOFF",
+            "REMOTE_ADDR=",
+            "IPCREMOTEPID=",
+        ] {
+            assert!(
+                !block.iter().any(|entry| entry.starts_with(name)),
+                "{name} in {block:?}"
+            );
+        }
+        assert!(block.contains(&"A=b".to_owned()));
+    }
+
+    #[test]
+    fn a_bound_peer_is_named_and_odd_bytes_of_abstract_names_are_escaped() {
+        let block = block_of(
+            &template(Layout::Ucspi, &[]),
+            &peer(),
+            b"/tmp/c\nx\0junk",
+            &[],
+        );
+        assert!(
+            block.contains(&"IPCREMOTEPATH=/tmp/c\nx".to_owned())
+                && block.contains(&"REMOTE_ADDR=/tmp/c\nx".to_owned())
+        );
+        let block = block_of(&template(Layout::Ucspi, &[]), &peer(), b"\0name\n\0", &[]);
+        assert!(
+            block.contains(&"IPCREMOTEPATH=".to_owned())
+                && block.contains(&"REMOTE_ADDR=@name\\x0a\\x00".to_owned())
+        );
+    }
+
+    #[test]
+    fn a_rule_changes_all_but_what_is_beyond_rules() {
+        let set =
+            |name: &str, value: &str| (name.as_bytes().to_vec(), Some(value.as_bytes().to_vec()));
+        let rule = [
+            set("PATH", "/rule"),
+            set("PROTO", "EVIL"),
+            (b"IPCCONNNUM".to_vec(), None),
+            set("IPCLOCALPATH", "/evil"),
+            set("LISTEN_FDS", "9"),
+            set("NOTIFYFD", "9"),
+            set("HANDOFF_FDS", "9"),
+        ];
+        let block = block_of(
+            &template(Layout::Systemd, &[("PATH", "/bin")]),
+            &peer(),
+            b"",
+            &rule,
+        );
+        let count = |start: &str| {
+            block
+                .iter()
+                .filter(|entry| entry.starts_with(start))
+                .count()
+        };
+        assert_eq!(
+            (
+                count("PATH="),
+                count("PATH=/rule"),
+                count("PROTO=EVIL"),
+                count("PROTO=IPC")
+            ),
+            (1, 1, 1, 0)
+        );
+        assert_eq!(
+            (
+                count("IPCCONNNUM"),
+                count("IPCLOCALPATH=/run/x"),
+                count("IPCLOCALPATH="),
+                count("LISTEN_FDS=")
+            ),
+            (0, 1, 1, 1)
+        );
+        assert_eq!(
+            (
+                count("LISTEN_FDS=1"),
+                count("NOTIFYFD"),
+                count("HANDOFF"),
+                count("LISTEN_PID=")
+            ),
+            (1, 0, 0, 1)
+        );
+    }
+
+    #[test]
+    fn too_many_groups_are_left_out_and_it_is_said() {
+        let groups = (1_000_000..1_002_000).collect();
+        let block = block_of(
+            &template(Layout::Ucspi, &[]),
+            &Peer { groups, ..peer() },
+            b"",
+            &[],
+        );
+        assert!(block.contains(&"IPCREMOTEGROUPS_TRUNCATED=1".to_owned()));
+        assert!(
+            !block
+                .iter()
+                .any(|entry| entry.starts_with("IPCREMOTEGROUPS="))
+        );
+    }
+
+    #[test]
+    fn numbers_are_decimal() {
+        let mut digits = Digits::default();
+        assert_eq!(digits.of(0), b"0");
+        assert_eq!(digits.of(4_294_967_295), b"4294967295");
+    }
+}

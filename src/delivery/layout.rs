@@ -1,0 +1,83 @@
+//! Which descriptors a child gets.
+#![forbid(unsafe_code)]
+
+use crate::sys;
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
+
+/// Where a child finds its connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub(crate) enum Layout {
+    /// 6 to read, 7 to write; 0 is /dev/null
+    Ucspi,
+    /// 0 and 1, as inetd and UCSPI servers have it
+    Inetd,
+    /// 3, with LISTEN_FDS=1; 0 is /dev/null
+    Systemd,
+}
+
+impl Layout {
+    /// The numbers that are the connection.
+    pub(crate) fn connection(self) -> &'static [RawFd] {
+        match self {
+            Layout::Ucspi => &[6, 7],
+            Layout::Inetd => &[0, 1],
+            Layout::Systemd => &[3],
+        }
+    }
+
+    /// As `--layout` takes it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Layout::Ucspi => "ucspi",
+            Layout::Inetd => "inetd",
+            Layout::Systemd => "systemd",
+        }
+    }
+
+    /// In words, for the start line.
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Layout::Ucspi => "connection on 6 and 7 (--inetd: 0 and 1)",
+            Layout::Inetd => "connection on 0 and 1",
+            Layout::Systemd => "connection on 3 (LISTEN_FDS)",
+        }
+    }
+}
+
+/// The child's end of the notification socketpair.
+pub(crate) const NOTIFY: RawFd = 8;
+/// The peer's pidfd.
+pub(crate) const PIDFD: RawFd = 9;
+/// Every number that some layout uses is below this.
+const END: RawFd = 10;
+
+/// Fills the free numbers below [`END`] with copies of `null`, for the life of the process: nothing that a child is to get may ever stand
+/// at a number that the child puts something else on.
+pub(crate) fn occupy_layout_numbers(null: BorrowedFd<'_>) -> io::Result<Vec<OwnedFd>> {
+    let mut taken = Vec::new();
+    loop {
+        let copy = sys::fd::copy_above(null, 3)?;
+        if copy.as_raw_fd() >= END {
+            return Ok(taken);
+        }
+        taken.push(copy);
+    }
+}
+
+/// The layout and what goes beside the connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Channels {
+    pub(crate) layout: Layout,
+    pub(crate) notify: bool,
+    pub(crate) pidfd: bool,
+}
+
+impl Channels {
+    /// Whether a child finds something of doorward's on `number`.
+    pub(crate) fn uses(self, number: RawFd) -> bool {
+        self.layout.connection().contains(&number)
+            || (self.notify && number == NOTIFY)
+            || (self.pidfd && number == PIDFD)
+    }
+}

@@ -1,0 +1,112 @@
+//! `--run-as USER[:GROUP]`: from root to a user, for good.
+#![forbid(unsafe_code)]
+
+use crate::admission::names;
+use crate::exit::{self, Unable as _};
+use nix::unistd::{Gid, Uid, getgroups, getresgid, getresuid, setgroups, setresgid, setresuid};
+
+/// A user to become.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Identity {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    /// Supplementary groups.
+    pub(crate) groups: Vec<u32>,
+}
+
+/// Splits `USER[:GROUP]`.
+fn split(text: &str) -> (&str, Option<&str>) {
+    text.split_once(':')
+        .map_or((text, None), |(user, group)| (user, Some(group)))
+}
+
+fn group_of(option: &str, name: &str) -> exit::Result<u32> {
+    if let Some(gid) = names::number(name) {
+        return Ok(gid);
+    }
+    names::group(name)
+        .unable(format!("look up the group {name}"))?
+        .ok_or_else(|| exit::wrong_use(format!("{option}: no such group: {name}")))
+}
+
+/// The ids of `--owner USER[:GROUP]`; a number needs no account.
+pub(crate) fn owner(option: &str, text: &str) -> exit::Result<(u32, Option<u32>)> {
+    let (user, group) = split(text);
+    let uid = match names::number(user) {
+        Some(uid) => uid,
+        None => account(option, user)?.uid,
+    };
+    Ok((uid, group.map(|group| group_of(option, group)).transpose()?))
+}
+
+fn account(option: &str, name: &str) -> exit::Result<names::Found> {
+    let found = names::user(name).unable(format!("look up the user {name}"))?;
+    found.ok_or_else(|| exit::wrong_use(format!("{option}: no such user: {name}")))
+}
+
+/// The ids of `--run-as USER[:GROUP]`: the account's own groups, or GROUP alone in place of its primary one.
+pub(crate) fn identity(option: &str, text: &str) -> exit::Result<Identity> {
+    let (user, group) = split(text);
+    let group = group.map(|group| group_of(option, group)).transpose()?;
+    let found = match names::number(user) {
+        Some(uid) => names::user_of(uid).unable(format!("look up the user {user}"))?,
+        None => Some(account(option, user)?),
+    };
+    match (found, names::number(user), group) {
+        (Some(found), _, group) => {
+            let gid = group.unwrap_or(found.gid);
+            let groups = names::groups_of(&found.name, gid)
+                .unable(format!("look up the groups of {user}"))?;
+            Ok(Identity {
+                uid: found.uid,
+                gid,
+                groups,
+            })
+        }
+        (None, Some(uid), Some(gid)) => Ok(Identity {
+            uid,
+            gid,
+            groups: vec![gid],
+        }),
+        _ => Err(exit::wrong_use(format!(
+            "{option}: {user} has no account, so it needs a group: {user}:GROUP"
+        ))),
+    }
+}
+
+/// Becomes `identity`: supplementary groups, gid, uid, in this order, and looks whether it is so.
+pub(crate) fn become_identity(identity: &Identity) -> exit::Result<()> {
+    let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
+    let groups: Vec<Gid> = identity.groups.iter().copied().map(Gid::from_raw).collect();
+    // Who is that already, and may not set groups, has nothing to do.
+    let is_already = |uids: nix::Result<nix::unistd::ResUid>| {
+        uids.is_ok_and(|now| now.real == uid && now.effective == uid && now.saved == uid)
+    };
+    if !uid.is_root()
+        && is_already(getresuid())
+        && getresgid().is_ok_and(|now| now.effective == gid && now.saved == gid)
+    {
+        return Ok(());
+    }
+    setgroups(&groups).unable("set the supplementary groups")?;
+    setresgid(gid, gid, gid).unable(format!("become group {gid}"))?;
+    setresuid(uid, uid, uid).unable(format!("become user {uid}"))?;
+    let kept = getgroups().unable("read the supplementary groups")?;
+    let same = kept.iter().all(|group| groups.contains(group))
+        && groups.iter().all(|group| kept.contains(group));
+    let gids =
+        getresgid().is_ok_and(|now| now.real == gid && now.effective == gid && now.saved == gid);
+    let no_way_back = uid.is_root()
+        || setresuid(
+            Uid::from_raw(u32::MAX),
+            Uid::from_raw(0),
+            Uid::from_raw(u32::MAX),
+        )
+        .is_err();
+    if !(is_already(getresuid()) && gids && same && no_way_back) {
+        return Err(exit::system(format!(
+            "unable to become user {uid}: the ids are not what they were set to"
+        )));
+    }
+    Ok(())
+}

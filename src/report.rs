@@ -1,0 +1,280 @@
+//! Log lines: the grammar of the messages, who sees which, and a sink that never blocks and never fails.
+//!
+//! One line an event, `doorward: EVENT key=value...`; failures as `doorward: LEVEL: unable to VERB OBJECT: CAUSE`. What a client
+//! controls goes through [`Escaped`], and no control byte reaches the log in any case.
+#![forbid(unsafe_code)]
+
+use crate::sys;
+use std::fmt::{self, Display, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Which lines are written.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(u8)]
+pub(crate) enum Verbosity {
+    /// `-q`: failures alone.
+    Failures = 0,
+    /// The default: refusals and what happens to the service.
+    Refusals = 1,
+    /// `-v`: every connection too.
+    Everything = 2,
+}
+
+/// What kind of line this is: its syslog priority and who sees it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The process ends.
+    Fatal,
+    /// Something is lost or denied that should not be.
+    Error,
+    /// Something is not as it should be, and nothing is lost.
+    Warning,
+    /// Something that the administrator wants to know once.
+    Info,
+    /// An event of the service, or a refused connection.
+    Event,
+    /// An event of one admitted connection.
+    Connection,
+}
+
+impl Kind {
+    fn priority(self) -> char {
+        match self {
+            Kind::Fatal => '2',
+            Kind::Error => '3',
+            Kind::Warning => '4',
+            Kind::Info | Kind::Connection => '6',
+            Kind::Event => '5',
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Kind::Fatal => "fatal: ",
+            Kind::Error => "error: ",
+            Kind::Warning => "warning: ",
+            Kind::Info => "info: ",
+            Kind::Event | Kind::Connection => "",
+        }
+    }
+
+    fn shown_from(self) -> Verbosity {
+        match self {
+            Kind::Fatal | Kind::Error | Kind::Warning => Verbosity::Failures,
+            Kind::Info | Kind::Event => Verbosity::Refusals,
+            Kind::Connection => Verbosity::Everything,
+        }
+    }
+}
+
+enum Sink {
+    /// Standard error, with `<N>` before each line where the journal reads it.
+    Stderr { prefixed: bool },
+    /// Standard error was the listening socket: the system's logger.
+    Syslog,
+}
+
+static SINK: OnceLock<Sink> = OnceLock::new();
+static VERBOSITY: AtomicU8 = AtomicU8::new(Verbosity::Refusals as u8);
+static DROPPED: AtomicU64 = AtomicU64::new(0);
+static SYSLOG: OnceLock<Option<UnixDatagram>> = OnceLock::new();
+
+/// Sets where lines go; the first call counts, and without one it is plain standard error.
+pub(crate) fn set_up(stderr_is_ours: bool, journal: bool) {
+    let _ = SINK.set(if stderr_is_ours {
+        Sink::Stderr { prefixed: journal }
+    } else {
+        Sink::Syslog
+    });
+}
+
+/// `-v` and `-q`, as soon as they are known.
+pub(crate) fn set_verbosity(verbosity: Verbosity) {
+    VERBOSITY.store(verbosity as u8, Ordering::Relaxed);
+}
+
+/// Whether standard error is the stream that systemd connected to the journal (`JOURNAL_STREAM` is `device:inode`).
+pub(crate) fn is_journal(journal_stream: Option<&std::ffi::OsStr>) -> bool {
+    let Some(stderr) = sys::fd::standard(2) else {
+        return false;
+    };
+    let Ok(stat) = nix::sys::stat::fstat(stderr) else {
+        return false;
+    };
+    journal_stream
+        .and_then(|text| text.to_str())
+        .is_some_and(|text| text == format!("{}:{}", stat.st_dev, stat.st_ino))
+}
+
+pub(crate) fn shows(kind: Kind) -> bool {
+    VERBOSITY.load(Ordering::Relaxed) >= kind.shown_from() as u8
+}
+
+/// Writes one line. A line that would have to wait is dropped and counted; the next that fits says how many were.
+pub(crate) fn line(kind: Kind, text: fmt::Arguments<'_>) {
+    if !shows(kind) {
+        return;
+    }
+    let mut line = String::with_capacity(160);
+    let sink = SINK.get().unwrap_or(&Sink::Stderr { prefixed: false });
+    if let Sink::Stderr { prefixed: true } = sink {
+        let _ = write!(line, "<{}>", kind.priority());
+    }
+    let _ = write!(line, "doorward: {}{text}", kind.word());
+    let dropped = DROPPED.swap(0, Ordering::Relaxed);
+    if dropped > 0 {
+        let _ = write!(line, " dropped={dropped}");
+    }
+    // The last guard against forged lines, whatever a caller forgot to escape.
+    let mut line: String = if line.chars().any(char::is_control) {
+        line.chars().flat_map(visible).collect()
+    } else {
+        line
+    };
+    line.push('\n');
+    let written = match sink {
+        Sink::Stderr { .. } => sys::fd::standard(2)
+            .is_some_and(|stderr| sys::log::write_now(stderr, line.as_bytes()).is_ok()),
+        Sink::Syslog => syslog(kind, &line),
+    };
+    if !written {
+        DROPPED.fetch_add(dropped + 1, Ordering::Relaxed);
+    }
+}
+
+fn visible(character: char) -> impl Iterator<Item = char> {
+    let escaped = character.is_control().then(|| character.escape_default());
+    let plain = escaped.is_none().then_some(character);
+    escaped.into_iter().flatten().chain(plain)
+}
+
+/// One datagram to /dev/log in the old syslog format, facility daemon.
+fn syslog(kind: Kind, line: &str) -> bool {
+    let Some(socket) = SYSLOG.get_or_init(|| {
+        let socket = UnixDatagram::unbound().ok()?;
+        socket.set_nonblocking(true).ok()?;
+        // A socket on 0, 1 or 2 would be taken for a standard descriptor; std keeps those open, so this is at least 3.
+        Some(socket)
+    }) else {
+        return false;
+    };
+    let Some(text) = line.strip_prefix("doorward: ") else {
+        return false;
+    };
+    let priority = 3 * 8 + kind.priority().to_digit(10).unwrap_or(5);
+    socket
+        .send_to(
+            format!(
+                "<{priority}>doorward[{}]: {}",
+                std::process::id(),
+                text.trim_end()
+            )
+            .as_bytes(),
+            "/dev/log",
+        )
+        .is_ok()
+}
+
+/// Lines of one sort at most once a second, for failures that come with every connection.
+pub(crate) struct Throttle(AtomicU64);
+
+impl Throttle {
+    pub(crate) const fn new() -> Throttle {
+        Throttle(AtomicU64::new(0))
+    }
+
+    /// Whether a line may be written now (then the second begins anew).
+    pub(crate) fn open(&self) -> bool {
+        let now = crate::clock::now().as_millis() as u64 + 1_000;
+        let last = self.0.load(Ordering::Relaxed);
+        now >= last + 1_000
+            && self
+                .0
+                .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+}
+
+/// Bytes of somebody else's making, shown so that they can be neither a new line nor a new key: `\xNN` for what is no visible ASCII.
+pub(crate) struct Escaped<'a>(pub(crate) &'a [u8]);
+
+impl Display for Escaped<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for &byte in self.0 {
+            match byte {
+                b'\\' => formatter.write_str("\\\\")?,
+                0x21..=0x7e => formatter.write_char(char::from(byte))?,
+                _ => write!(formatter, "\\x{byte:02x}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Seconds with two decimals, as the `end` line gives them.
+pub(crate) struct Seconds(pub(crate) Duration);
+
+impl Display for Seconds {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:.2}", self.0.as_secs_f64())
+    }
+}
+
+/// A number, or `-` where it is not known.
+pub(crate) struct OrDash<T>(pub(crate) Option<T>);
+
+impl<T: Display> Display for OrDash<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(value) => value.fmt(formatter),
+            None => formatter.write_char('-'),
+        }
+    }
+}
+
+/// Keeps the descriptor that stands for /dev/null while others are replaced by it.
+pub(crate) fn open_null() -> std::io::Result<OwnedFd> {
+    Ok(std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/null")?
+        .into())
+}
+
+macro_rules! event { ($($argument:tt)*) => { $crate::report::line($crate::report::Kind::Event, format_args!($($argument)*)) } }
+macro_rules! info { ($($argument:tt)*) => { $crate::report::line($crate::report::Kind::Info, format_args!($($argument)*)) } }
+macro_rules! warning { ($($argument:tt)*) => { $crate::report::line($crate::report::Kind::Warning, format_args!($($argument)*)) } }
+macro_rules! error { ($($argument:tt)*) => { $crate::report::line($crate::report::Kind::Error, format_args!($($argument)*)) } }
+pub(crate) use {error, event, info, warning};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escaped_bytes_make_neither_a_line_nor_a_key() {
+        assert_eq!(
+            Escaped(b"/run/a\nb c\x1b[2J\\\xff").to_string(),
+            "/run/a\\x0ab\\x20c\\x1b[2J\\\\\\xff"
+        );
+    }
+
+    #[test]
+    fn control_characters_become_visible() {
+        assert_eq!(
+            "a\nb\u{85}".chars().flat_map(visible).collect::<String>(),
+            "a\\nb\\u{85}"
+        );
+    }
+
+    #[test]
+    fn a_throttle_lets_one_line_a_second_through() {
+        let throttle = Throttle::new();
+        assert!(throttle.open());
+        assert!(!throttle.open());
+    }
+}

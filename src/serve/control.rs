@@ -1,0 +1,615 @@
+//! The control thread: signals, readiness, watchdog, status, reload, the ends of children and the end of the service.
+#![forbid(unsafe_code)]
+
+use super::bell::Bell;
+use super::door::{Door, DoorState};
+use super::ready::{Manager, ReadyFd};
+use super::slots::{Event, Key, Slots};
+use super::{Counters, DOORS, Orders, Service, SlotsOf};
+use crate::admission::{self, Denials, RuleTree, Rules};
+use crate::delivery::Bench;
+use crate::exit::{self, Unable as _};
+use crate::report::{self, Kind, Seconds, error, event, warning};
+use crate::{clock, sys};
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::epoll::{EpollEvent, EpollTimeout};
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::signalfd::SignalFd;
+use nix::sys::socket::{Shutdown, shutdown};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::Pid;
+use sd_notify::NotifyState;
+use std::collections::VecDeque;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// From TERM to KILL.
+pub(super) const TERM_TO_KILL: Duration = Duration::from_secs(5);
+/// Status lines, and lines that sum up, come at most this often.
+const SECOND: Duration = Duration::from_secs(1);
+/// How soon what could not be done for want of room is tried again.
+const SOON: Duration = Duration::from_millis(100);
+
+const SIGNALS: u32 = 1;
+const BELL: u32 = 2;
+
+/// Serves until told to stop; gives the exit code.
+///
+/// # Errors
+/// 111: what the service needs cannot be set up.
+pub(crate) fn run(
+    orders: Orders,
+    signals: SignalFd,
+    manager: Manager,
+    ready_fd: Option<ReadyFd>,
+    watchdog: Option<Duration>,
+) -> exit::Result<u8> {
+    let mut control = Control::new(orders, signals, manager, watchdog)?;
+    control.open_doors()?;
+    control.announce(ready_fd);
+    while !control.is_to_stop() {
+        control.turn(None);
+    }
+    Ok(control.drain())
+}
+
+pub(super) struct Control {
+    /// Lives as long as the process, as the doors do.
+    pub(super) service: &'static Service,
+    pub(super) doors: Vec<JoinHandle<()>>,
+    pub(super) manager: Manager,
+    /// Signals to stop that came so far.
+    pub(super) stops: u32,
+    signals: SignalFd,
+    /// Children that got TERM, and when their groups get KILL.
+    condemned: VecDeque<(Duration, Key)>,
+    timers: Timers,
+    watchdog: Option<Watchdog>,
+    status: Status,
+    /// A socket that somebody else shut down: the process ends, with a code that says so.
+    broken: bool,
+}
+
+/// When to look again, where something is going on.
+#[derive(Default)]
+struct Timers {
+    denials: Option<Duration>,
+    /// Set while doors wait for room.
+    full: Option<Duration>,
+    again: Option<Duration>,
+    reload_again: bool,
+    reloading: bool,
+}
+
+struct Watchdog {
+    interval: Duration,
+    next: Duration,
+    beats: Vec<u64>,
+}
+
+#[derive(Default)]
+struct Status {
+    last: String,
+    told: Duration,
+    stale: bool,
+}
+
+/// What a reload has to say when it is done; one at a time.
+static RELOADED: AtomicBool = AtomicBool::new(false);
+
+impl Control {
+    fn new(
+        orders: Orders,
+        signals: SignalFd,
+        manager: Manager,
+        watchdog: Option<Duration>,
+    ) -> exit::Result<Control> {
+        let low = orders.recipe.low;
+        let slots = Slots::new(low).unable("create the poll")?;
+        let bell = Bell::new(low).unable("create an event descriptor")?;
+        slots
+            .watch_own(signals.as_fd(), SIGNALS)
+            .unable("watch for signals")?;
+        slots
+            .watch_own(bell.descriptor(), BELL)
+            .unable("watch the doors")?;
+        let each = (DOORS / orders.sockets.len().max(1)).max(1);
+        let doors = (0..orders.sockets.len())
+            .flat_map(|socket| (0..each).map(move |_| DoorState::at(socket)))
+            .collect::<Vec<_>>();
+        let beats = vec![0; doors.len()];
+        let service = Box::leak(Box::new(Service {
+            orders,
+            slots,
+            bell,
+            denials: Denials::default(),
+            doors,
+            counters: Counters::default(),
+            rules_trouble: Mutex::default(),
+            rules_failing: AtomicBool::new(false),
+            wants_news: AtomicBool::new(manager.is_there()),
+            retired: AtomicBool::new(false),
+        }));
+        let watchdog = watchdog.map(|interval| Watchdog {
+            interval: interval / 2,
+            next: clock::now(),
+            beats,
+        });
+        Ok(Control {
+            service,
+            doors: Vec::new(),
+            manager,
+            stops: 0,
+            signals,
+            condemned: VecDeque::new(),
+            timers: Timers::default(),
+            watchdog,
+            status: Status::default(),
+            broken: false,
+        })
+    }
+
+    fn open_doors(&mut self) -> exit::Result<()> {
+        let service = self.service;
+        // All the low numbers are taken before the first connection can come and take one of them.
+        let benches = service
+            .doors
+            .iter()
+            .map(|_| Bench::new(&service.orders.recipe))
+            .collect::<std::io::Result<Vec<_>>>();
+        for (state, bench) in service
+            .doors
+            .iter()
+            .zip(benches.unable("reserve descriptors")?)
+        {
+            let door = move || {
+                Door::new(service, state, bench).work();
+                // The kernel takes the thread that created a child for its parent: doors live as long as the process.
+                loop {
+                    std::thread::park();
+                }
+            };
+            self.doors.push(
+                std::thread::Builder::new()
+                    .name("door".into())
+                    .stack_size(128 * 1024)
+                    .spawn(door)
+                    .unable("start a door")?,
+            );
+        }
+        Ok(())
+    }
+
+    fn announce(&mut self, ready_fd: Option<ReadyFd>) {
+        if let Some(ready_fd) = ready_fd {
+            ready_fd.announce();
+        }
+        event!("ready");
+        self.manager.tell(&[NotifyState::Ready]);
+        self.tell_status();
+    }
+
+    fn is_to_stop(&self) -> bool {
+        self.stops > 0 || self.broken
+    }
+
+    /// The exit code of a process that came to its end.
+    pub(super) fn code(&self) -> u8 {
+        if self.broken { exit::SYSTEM } else { 0 }
+    }
+
+    /// Waits for one round of events, at most until `limit`, and sees to all that is due.
+    pub(super) fn turn(&mut self, limit: Option<Duration>) {
+        let mut events = [EpollEvent::empty(); 64];
+        let timeout = self.timeout(limit);
+        // The iterator borrows the array alone, so that handlers may change everything else.
+        let happened: Vec<Event> = self.service.slots.wait(&mut events, timeout).collect();
+        for event in happened {
+            match event {
+                Event::Child(key) => self.child_event(key),
+                Event::Greeting(key) => self.greeting_event(key),
+                Event::Own(SIGNALS) => self.signal_events(),
+                Event::Own(_) => self.bell_event(),
+            }
+        }
+        self.see_to_timers();
+    }
+
+    /// Milliseconds until the next thing is due, rounded up.
+    fn timeout(&self, limit: Option<Duration>) -> EpollTimeout {
+        let status = self.status.stale.then_some(self.status.told + SECOND);
+        let due = [
+            limit,
+            status,
+            self.timers.denials,
+            self.timers.full,
+            self.timers.again,
+            self.service.slots.next_lifetime(),
+            self.condemned.front().map(|(deadline, _)| *deadline),
+            self.watchdog.as_ref().map(|watchdog| watchdog.next),
+        ];
+        let Some(next) = due.into_iter().flatten().min() else {
+            return EpollTimeout::NONE;
+        };
+        let wait = next.saturating_sub(clock::now());
+        let milliseconds = wait.as_nanos().div_ceil(1_000_000).min(60_000);
+        EpollTimeout::try_from(i32::try_from(milliseconds).unwrap_or(60_000))
+            .unwrap_or(EpollTimeout::ZERO)
+    }
+
+    fn see_to_timers(&mut self) {
+        let now = clock::now();
+        let is_due = |timer: Option<Duration>| timer.is_some_and(|due| due <= now);
+        while let Some(key) = self.service.slots.take_lifetime(now) {
+            self.condemn(key, now, "lifetime");
+        }
+        while self
+            .condemned
+            .front()
+            .is_some_and(|(deadline, _)| *deadline <= now)
+        {
+            if let Some((_, key)) = self.condemned.pop_front() {
+                self.finish_off(key);
+            }
+        }
+        if is_due(self.timers.denials) {
+            self.sum_denials_up(now);
+        }
+        if is_due(self.timers.full) {
+            self.look_for_room(now);
+        }
+        if is_due(self.timers.again) {
+            let left = self.service.slots.watch_again() | self.manager.catch_up();
+            self.timers.again = left.then_some(now + SOON);
+        }
+        if self
+            .watchdog
+            .as_ref()
+            .is_some_and(|watchdog| watchdog.next <= now)
+        {
+            self.pat_watchdog(now);
+        }
+        if self.status.stale && self.status.told + SECOND <= now {
+            self.tell_status();
+        }
+    }
+
+    fn signal_events(&mut self) {
+        while let Ok(Some(info)) = self.signals.read_signal() {
+            match i32::try_from(info.ssi_signo)
+                .ok()
+                .and_then(|number| Signal::try_from(number).ok())
+            {
+                Some(Signal::SIGTERM | Signal::SIGINT) => self.stops += 1,
+                Some(Signal::SIGHUP) => self.reload(),
+                Some(Signal::SIGUSR1) => event!("status {}", self.status_text()),
+                _ => {}
+            }
+        }
+    }
+
+    fn bell_event(&mut self) {
+        self.service.bell.hear();
+        let now = clock::now();
+        self.status.stale |= self.manager.is_there();
+        // A window of suppressed refusals may have opened, a watch may have failed: looked at a little later, once for all that rang.
+        self.timers.denials.get_or_insert(now + SECOND);
+        self.timers.again.get_or_insert(now + SOON);
+        let room = &self.service.orders.room;
+        if room.waiting() > 0 && self.timers.full.is_none() {
+            self.timers.full = Some(now + SECOND);
+            event!(
+                "full {} waiting={}",
+                SlotsOf(self.service, room.slots()),
+                room.waiting()
+            );
+        }
+        if RELOADED.swap(false, Ordering::SeqCst) {
+            self.reloaded();
+        }
+        let gone = |socket| {
+            self.service
+                .doors
+                .iter()
+                .filter(|door| door.socket == socket)
+                .all(DoorState::is_gone)
+        };
+        self.broken |= self.stops == 0 && (0..self.service.orders.sockets.len()).any(gone);
+    }
+
+    fn look_for_room(&mut self, now: Duration) {
+        let room = &self.service.orders.room;
+        if room.waiting() > 0 {
+            self.timers.full = Some(now + SECOND);
+        } else {
+            self.timers.full = None;
+            event!("room {}", SlotsOf(self.service, room.slots()));
+        }
+    }
+
+    fn sum_denials_up(&mut self, now: Duration) {
+        let (told, open) = self.service.denials.ended(now);
+        for (user, reason, suppressed) in told {
+            event!(
+                "deny {} {} reason={reason} suppressed={suppressed}",
+                admission::UserIs(user),
+                SlotsOf(self.service, self.service.orders.room.slots())
+            );
+        }
+        self.timers.denials = open.then_some(now + SECOND);
+    }
+
+    fn pat_watchdog(&mut self, now: Duration) {
+        let Some(watchdog) = &mut self.watchdog else {
+            return;
+        };
+        watchdog.next = now + watchdog.interval;
+        let mut well = true;
+        for (door, beat) in self.service.doors.iter().zip(&mut watchdog.beats) {
+            let (is_well, new) = door.is_well(*beat);
+            *beat = new;
+            well &= is_well;
+        }
+        if well {
+            self.manager.tell(&[NotifyState::Watchdog]);
+        } else {
+            warning!(
+                "a door has stood still for half a watchdog interval; the watchdog is not told that all is well"
+            );
+        }
+    }
+
+    fn status_text(&self) -> String {
+        let service = self.service;
+        let room = &service.orders.room;
+        let sockets = service.orders.sockets.len();
+        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        let mut text = format!(
+            "{}, {} admitted, {} refused, serving {sockets} socket{}",
+            SlotsOf(service, room.slots()),
+            count(&service.counters.admitted),
+            count(&service.counters.refused),
+            if sockets == 1 { "" } else { "s" }
+        );
+        if room.waiting() > 0 {
+            text += ", full";
+        }
+        if let Some(cause) = &*service
+            .rules_trouble
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+        {
+            text += &format!(", rules failing: {cause}");
+        }
+        text
+    }
+
+    pub(super) fn tell_status(&mut self) {
+        self.status.stale = false;
+        if !self.manager.is_there() {
+            return;
+        }
+        let text = self.status_text();
+        if text != self.status.last {
+            self.manager.tell_status(&text);
+            self.status.told = clock::now();
+            self.status.last = text;
+        }
+        self.service.wants_news.store(true, Ordering::Relaxed);
+    }
+
+    /// SIGHUP: rules and names anew, in a thread of its own, for a resolver may take its time.
+    fn reload(&mut self) {
+        if self.timers.reloading {
+            self.timers.reload_again = true;
+            return;
+        }
+        self.timers.reloading = true;
+        event!("reload");
+        match NotifyState::monotonic_usec_now() {
+            // In one datagram, or systemd waits for the rest until its timeout.
+            Ok(now) => self.manager.tell(&[NotifyState::Reloading, now]),
+            Err(error) => warning!("unable to read the clock: {error}"),
+        }
+        let service = self.service;
+        let started = std::thread::Builder::new()
+            .name("reload".into())
+            .spawn(move || {
+                reload_rules(&service.orders.rules);
+                RELOADED.store(true, Ordering::SeqCst);
+                service.bell.ring();
+            });
+        if let Err(cause) = started {
+            error!("unable to start the reload: {cause}; rules and names stay as they are");
+            self.reloaded();
+        }
+    }
+
+    fn reloaded(&mut self) {
+        self.timers.reloading = false;
+        self.manager.tell(&[NotifyState::Ready]);
+        event!("reloaded");
+        if std::mem::take(&mut self.timers.reload_again) {
+            self.reload();
+        }
+    }
+
+    /// A child has ended.
+    fn child_event(&mut self, key: Key) {
+        let Some((pid, condemned)) = self
+            .service
+            .slots
+            .with(key, |slot| (slot.pid, slot.condemned))
+        else {
+            return;
+        };
+        // A condemned child stays unreaped until its group got KILL: its number must not become another's before.
+        let flags = WaitPidFlag::WEXITED
+            | WaitPidFlag::WNOHANG
+            | if condemned {
+                WaitPidFlag::WNOWAIT
+            } else {
+                WaitPidFlag::empty()
+            };
+        let status = match waitid(Id::Pid(Pid::from_raw(pid)), flags) {
+            Ok(WaitStatus::Exited(_, code)) => End::Code(code),
+            Ok(WaitStatus::Signaled(_, signal, _)) => End::Signal(signal as i32),
+            Ok(_) => return self.service.slots.watch_child_again(key),
+            // Nobody else reaps our children; if it is gone all the same, so is its slot.
+            Err(_) => End::Unknown,
+        };
+        self.tell_end(key, pid, status);
+        self.service.slots.child_ended(key);
+        let greeting = self.service.slots.with(key, |slot| {
+            if !condemned {
+                slot.pidfd = None;
+            }
+            slot.greeting.take()
+        });
+        let unread = greeting.flatten().filter(|greeting| !is_read(greeting));
+        if let Some(greeting) = unread {
+            // Its client may still read what the child wrote, and the greeting; then the copy goes too.
+            let _ = shutdown(greeting.as_raw_fd(), Shutdown::Write);
+            self.service
+                .slots
+                .with(key, |slot| slot.greeting = Some(greeting));
+        }
+        self.settle(key);
+    }
+
+    fn tell_end(&self, key: Key, pid: libc::pid_t, end: End) {
+        if !report::shows(Kind::Connection) {
+            return;
+        }
+        let Some((user, began)) = self.service.slots.with(key, |slot| (slot.user, slot.began))
+        else {
+            return;
+        };
+        let seconds = Seconds(clock::now().saturating_sub(began));
+        report::line(
+            Kind::Connection,
+            format_args!(
+                "end child={pid} {} {end} seconds={seconds}",
+                admission::UserIs(user)
+            ),
+        );
+    }
+
+    /// Something happened on a connection whose greeting was unread: is it read now?
+    fn greeting_event(&mut self, key: Key) {
+        let Some(Some(greeting)) = self.service.slots.with(key, |slot| slot.greeting.take()) else {
+            return;
+        };
+        if is_read(&greeting) {
+            drop(greeting);
+            self.settle(key);
+        } else {
+            self.service
+                .slots
+                .with(key, |slot| slot.greeting = Some(greeting));
+        }
+    }
+
+    /// Gives the slot back as soon as neither child nor greeting holds it.
+    fn settle(&mut self, key: Key) {
+        let freed = self.service.slots.with(key, |slot| {
+            let free = slot.ended && slot.greeting.is_none() && !slot.released;
+            slot.released |= free;
+            free.then_some(slot.user)
+        });
+        if let Some(Some(user)) = freed {
+            self.service.orders.room.release(user);
+            self.status.stale |= self.manager.is_there();
+        }
+        self.service.slots.remove_if_done(key);
+    }
+
+    /// TERM to a child's group now, KILL in a while.
+    pub(super) fn condemn(&mut self, key: Key, now: Duration, why: &str) {
+        let pid = self.service.slots.with(key, |slot| {
+            let runs = !slot.ended && !slot.condemned;
+            slot.condemned |= runs;
+            runs.then_some(slot.pid)
+        });
+        let Some(Some(pid)) = pid else { return };
+        if report::shows(Kind::Connection) {
+            report::line(
+                Kind::Connection,
+                format_args!("term child={pid} reason={why}"),
+            );
+        }
+        // The child is not reaped yet, so the number is its own. A stopped one could not act on TERM.
+        let _ = killpg(Pid::from_raw(pid), Signal::SIGTERM);
+        let _ = killpg(Pid::from_raw(pid), Signal::SIGCONT);
+        self.condemned.push_back((now + TERM_TO_KILL, key));
+    }
+
+    /// KILL to what is left of a condemned child's group; a child that ended meanwhile can be reaped now.
+    fn finish_off(&mut self, key: Key) {
+        let Some((pid, ended)) = self.service.slots.with(key, |slot| (slot.pid, slot.ended)) else {
+            return;
+        };
+        let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
+        if ended {
+            let _ = waitid(
+                Id::Pid(Pid::from_raw(pid)),
+                WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG,
+            );
+            self.service.slots.with(key, |slot| slot.pidfd = None);
+            self.settle(key);
+        } else {
+            // Its end is reaped as any other's.
+            self.service.slots.with(key, |slot| slot.condemned = false);
+        }
+    }
+
+    /// KILL at once to every group that was told to end.
+    pub(super) fn finish_all_off(&mut self) {
+        while let Some((_, key)) = self.condemned.pop_front() {
+            self.finish_off(key);
+        }
+    }
+}
+
+/// How a child ended, for the `end` line.
+enum End {
+    Code(i32),
+    Signal(i32),
+    Unknown,
+}
+
+impl std::fmt::Display for End {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            End::Code(code) => write!(formatter, "status={code}"),
+            End::Signal(signal) => write!(formatter, "signal={signal}"),
+            End::Unknown => formatter.write_str("status=-"),
+        }
+    }
+}
+
+/// Whether the client has read everything, greeting included, or is gone.
+fn is_read(connection: &OwnedFd) -> bool {
+    let mut gone = [PollFd::new(connection.as_fd(), PollFlags::empty())];
+    let hung_up = poll(&mut gone, PollTimeout::ZERO).is_ok_and(|count| count > 0);
+    hung_up || sys::socket::unread_by_peer(connection.as_fd()).is_ok_and(|bytes| bytes == 0)
+}
+
+fn reload_rules(rules: &Rules) {
+    match rules {
+        Rules::None => {}
+        Rules::Options(list) => {
+            let again = admission::current(list).resolve_again();
+            admission::exchange(list, again);
+        }
+        Rules::Tree { path, tree } => match RuleTree::open(path) {
+            Ok(again) => admission::exchange(tree, again),
+            // Asking the old one fails alike for as long as this lasts: nobody is admitted by it.
+            Err(cause) => error!("unable to open the rules again: {cause}"),
+        },
+    }
+}

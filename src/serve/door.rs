@@ -1,0 +1,403 @@
+//! A door: takes one connection after the other from accept to exec.
+#![forbid(unsafe_code)]
+
+use super::{Counters, Service, SlotsOf};
+use crate::admission::{Full, Peer, Reason, RuleName, Telling, Verdict};
+use crate::delivery::{Admitted, Bench, Greeted, Trouble};
+use crate::report::{self, Escaped, Kind, Throttle, error, event, warning};
+use crate::sys::socket::PeerName;
+use crate::{clock, sys};
+use nix::errno::Errno;
+use nix::poll::PollTimeout;
+use nix::sys::socket::{MsgFlags, recv, send};
+use std::fmt::Display;
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+
+/// How long a door waits before it tries again what a limit refused.
+const PAUSE: u16 = 50;
+/// What is read and dropped from a refused client, so that it reads the deny text and no reset.
+const DROP_LIMIT: usize = 64 * 1024;
+
+/// What the control thread knows of a door.
+pub(super) struct DoorState {
+    /// The socket that it stands at.
+    pub(super) socket: usize,
+    /// Told to hold no further connection.
+    pub(super) leave: AtomicBool,
+    place: AtomicU8,
+    /// Connections taken so far.
+    beat: AtomicU64,
+}
+
+/// Where a door is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Place {
+    /// In accept4.
+    Idle,
+    /// With a connection, or waiting out an error.
+    Busy,
+    /// With an admitted connection, until there is room.
+    Waiting,
+    /// Left for good: holds no connection and never will.
+    Gone,
+}
+
+impl DoorState {
+    pub(super) fn at(socket: usize) -> DoorState {
+        DoorState {
+            socket,
+            leave: AtomicBool::new(false),
+            place: AtomicU8::new(Place::Idle as u8),
+            beat: AtomicU64::new(0),
+        }
+    }
+
+    /// Holds no connection and never will again.
+    pub(super) fn is_gone(&self) -> bool {
+        self.place.load(Ordering::SeqCst) == Place::Gone as u8
+    }
+
+    /// For the watchdog: a door that moved since `last`, or has every right to stand still. Gives what to pass as `last` next time.
+    pub(super) fn is_well(&self, last: u64) -> (bool, u64) {
+        let beat = self.beat.load(Ordering::SeqCst);
+        let busy = self.place.load(Ordering::SeqCst) == Place::Busy as u8;
+        (!busy || beat != last, beat)
+    }
+
+    fn go(&self, place: Place) {
+        self.place.store(place as u8, Ordering::SeqCst);
+    }
+
+    fn is_to_leave(&self) -> bool {
+        self.leave.load(Ordering::SeqCst)
+    }
+
+    fn stir(&self) {
+        self.beat.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// One door at work.
+pub(super) struct Door<'a> {
+    service: &'a Service,
+    state: &'a DoorState,
+    bench: Bench,
+    /// Used again for each connection.
+    peer: Peer,
+    local_path: std::ffi::OsString,
+}
+
+impl<'a> Door<'a> {
+    pub(super) fn new(service: &'a Service, state: &'a DoorState, bench: Bench) -> Door<'a> {
+        let local_path = service
+            .orders
+            .sockets
+            .get(state.socket)
+            .map(|socket| socket.address.local_path())
+            .unwrap_or_default();
+        Door {
+            service,
+            state,
+            bench,
+            peer: Peer::default(),
+            local_path,
+        }
+    }
+
+    /// Takes connections until told to leave.
+    pub(super) fn work(mut self) {
+        if let Some(socket) = self.service.orders.sockets.get(self.state.socket) {
+            while !self.state.is_to_leave() {
+                self.state.go(Place::Idle);
+                let accepted = sys::socket::accept(socket.socket());
+                self.state.go(Place::Busy);
+                self.state.stir();
+                match accepted {
+                    Ok((connection, name)) => self.attend(connection, &name),
+                    Err(error) => {
+                        if !self.survives(&error, &socket.address) {
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+        self.state.go(Place::Gone);
+        self.service.bell.ring();
+    }
+
+    /// One connection: who is it, may it, is there room, and off to its child.
+    fn attend(&mut self, connection: OwnedFd, name: &PeerName) {
+        let service = self.service;
+        if let Err(cause) = self
+            .peer
+            .identify(connection.as_fd(), &service.orders.mapping)
+        {
+            self.peer.forget();
+            return self.refuse(
+                connection,
+                Reason::Identity,
+                format_args!("cause={}", Escaped(cause.to_string().as_bytes())),
+            );
+        }
+        let (rule, env, exec) = match service.orders.rules.judge(&self.peer) {
+            Verdict::Allow { rule, env, exec } => (rule, env, exec),
+            Verdict::Deny(rule) => {
+                return self.refuse(connection, Reason::Rule, format_args!("rule={rule}"));
+            }
+            Verdict::Failed(cause) => {
+                self.note_rules(Some(cause));
+                return self.refuse(connection, Reason::Rule, format_args!("rule=unreadable"));
+            }
+        };
+        self.note_rules(None);
+        if exec.is_some() && service.orders.recipe.execlineb.is_none() {
+            return self.refuse(
+                connection,
+                Reason::Rule,
+                format_args!("rule={rule} exec=no-execlineb"),
+            );
+        }
+        let number = match service.orders.room.reserve(self.peer.uid, clock::now()) {
+            Ok(number) => number,
+            Err(Full::MaxPerUser(limit)) => {
+                return self.refuse(
+                    connection,
+                    Reason::MaxPerUser,
+                    format_args!("limit={limit}"),
+                );
+            }
+            Err(Full::Rate(rate)) => {
+                return self.refuse(connection, Reason::Rate, format_args!("limit={rate}"));
+            }
+        };
+        let slots = self.wait_for_room();
+        let peer = std::mem::take(&mut self.peer);
+        let local_path = std::mem::take(&mut self.local_path);
+        let admitted = Admitted {
+            connection,
+            peer: &peer,
+            peer_name: name.bytes(),
+            local_path: &local_path,
+            number,
+            rule_env: &env,
+            exec: exec.as_deref(),
+        };
+        self.deliver(admitted, &rule, slots);
+        (self.peer, self.local_path) = (peer, local_path);
+    }
+
+    fn wait_for_room(&self) -> u32 {
+        let slots = self.service.orders.room.enter(|| {
+            self.state.go(Place::Waiting);
+            // The control thread says so, and when it is over.
+            self.service.bell.ring();
+        });
+        self.state.go(Place::Busy);
+        slots
+    }
+
+    /// Gives the connection its child, trying again as long as only a limit is in the way.
+    fn deliver(&mut self, admitted: Admitted<'_>, rule: &RuleName, slots: u32) {
+        static NO_CHILD: Throttle = Throttle::new();
+        static NO_PROGRAM: Throttle = Throttle::new();
+        let service = self.service;
+        let user = admitted.peer.uid;
+        let mut greeted = Greeted::default();
+        loop {
+            match self
+                .bench
+                .deliver(&service.orders.recipe, &admitted, &mut greeted)
+            {
+                Ok(child) => {
+                    Counters::count(&service.counters.admitted);
+                    if report::shows(Kind::Connection) {
+                        let (peer, slots, pid) =
+                            (admitted.peer, SlotsOf(service, slots), child.pid);
+                        report::line(
+                            Kind::Connection,
+                            format_args!("allow {peer} {slots} rule={rule} child={pid}"),
+                        );
+                    }
+                    let began = clock::now();
+                    let greeting = if service.orders.recipe.channels.notify {
+                        self.keep(admitted.connection)
+                    } else {
+                        None
+                    };
+                    if service
+                        .slots
+                        .enter(user, child, greeting, began, service.orders.lifetime)
+                        || service.takes_news()
+                    {
+                        service.bell.ring();
+                    }
+                    return;
+                }
+                Err(Trouble::Later(what, cause)) => {
+                    if NO_CHILD.open() {
+                        warning!(
+                            "unable to {what}: {cause}; pausing {PAUSE} ms, {slots} connections open"
+                        );
+                    }
+                    // At the end there is no later.
+                    if self.state.is_to_leave() {
+                        error!(
+                            "unable to {what}: {cause}; the connection of {} is lost",
+                            admitted.peer
+                        );
+                        break;
+                    }
+                    self.pause();
+                }
+                Err(Trouble::Client(what, cause)) => {
+                    if NO_CHILD.open() {
+                        warning!(
+                            "unable to {what}: {cause}; closing the connection of {}",
+                            admitted.peer
+                        );
+                    }
+                    break;
+                }
+                Err(Trouble::Program(cause)) => {
+                    if NO_PROGRAM.open() {
+                        let program =
+                            Escaped(service.orders.recipe.program.path.as_bytes()).to_string();
+                        error!(
+                            "unable to run {}: {cause}",
+                            if admitted.exec.is_some() {
+                                "execlineb"
+                            } else {
+                                &program
+                            }
+                        );
+                    }
+                    break;
+                }
+            }
+        }
+        service.orders.room.release(user);
+    }
+
+    /// The copy of a greeted connection that tells when the greeting is read; it stands above the numbers that children copy.
+    fn keep(&self, connection: OwnedFd) -> Option<OwnedFd> {
+        let low = self.service.orders.recipe.low;
+        loop {
+            // Without the copy the slot could be freed with the greeting unread, so there is no doing without it.
+            match sys::fd::copy_above(connection.as_fd(), low) {
+                Ok(copy) => return Some(copy),
+                Err(_) if !self.state.is_to_leave() => self.pause(),
+                Err(_) => return None,
+            }
+        }
+    }
+
+    /// Refuses: one log line, the deny text if there is one, and the end of the connection.
+    fn refuse(&self, connection: OwnedFd, reason: Reason, detail: impl Display) {
+        let service = self.service;
+        Counters::count(&service.counters.refused);
+        if let Some(text) = &service.orders.deny_text {
+            send_text(&connection, text);
+        }
+        drop(connection);
+        match service.denials.note(self.peer.uid, reason, clock::now()) {
+            Telling::Line => event!(
+                "deny {} {} reason={reason} {detail}",
+                self.peer,
+                SlotsOf(service, service.orders.room.slots())
+            ),
+            Telling::Suppressed { first: false } => {}
+            Telling::Suppressed { first: true } => service.bell.ring(),
+        }
+        if service.takes_news() {
+            service.bell.ring();
+        }
+    }
+
+    /// Logs when the rules stop working, or fail in another way, and when they work again.
+    fn note_rules(&self, trouble: Option<String>) {
+        let failing = &self.service.rules_failing;
+        // The usual case costs no lock.
+        if trouble.is_none() && !failing.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut known = self
+            .service
+            .rules_trouble
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if *known == trouble {
+            return;
+        }
+        known.clone_from(&trouble);
+        failing.store(trouble.is_some(), Ordering::Relaxed);
+        drop(known);
+        static CHANGED: Throttle = Throttle::new();
+        if CHANGED.open() {
+            match trouble {
+                Some(cause) => error!("{cause}; denying whom this rule concerns"),
+                None => event!("rules work again"),
+            }
+        }
+        self.service.bell.ring();
+    }
+
+    /// Whether this door goes on after a failed accept; false when the socket will give no further connection.
+    fn survives(&self, cause: &io::Error, address: &crate::source::Address) -> bool {
+        static NO_ACCEPT: Throttle = Throttle::new();
+        match cause.raw_os_error().map(Errno::from_raw) {
+            // A signal (told to leave, perhaps), or a client that went away while it was in the queue.
+            Some(Errno::EINTR | Errno::ECONNABORTED | Errno::EPROTO) => true,
+            // What shutdown of the socket leaves when the queue is empty.
+            Some(Errno::EINVAL) => {
+                if !self.state.is_to_leave()
+                    && !self.service.is_retired(self.state.socket)
+                    && NO_ACCEPT.open()
+                {
+                    error!(
+                        "unable to accept on {address}: another holder of the socket has shut it down"
+                    );
+                }
+                false
+            }
+            _ => {
+                if NO_ACCEPT.open() {
+                    warning!(
+                        "unable to accept: {cause}; pausing {PAUSE} ms, {} connections open",
+                        self.service.orders.room.slots()
+                    );
+                }
+                self.pause();
+                true
+            }
+        }
+    }
+
+    /// Waits a little; the signal to leave ends it.
+    fn pause(&self) {
+        self.state.stir();
+        let _ = nix::poll::poll(&mut [], PollTimeout::from(PAUSE));
+    }
+}
+
+/// Sends what the refused client is to read, never waiting: what it has sent already is read and dropped first, because closing with
+/// unread data would make it read a reset instead.
+fn send_text(connection: &OwnedFd, text: &[u8]) {
+    let mut buffer = [0u8; 4096];
+    let mut dropped = 0;
+    while dropped < DROP_LIMIT {
+        match recv(connection.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
+            Ok(0) | Err(_) => break,
+            Ok(count) => dropped += count,
+        }
+    }
+    let _ = send(
+        connection.as_raw_fd(),
+        text,
+        MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL,
+    );
+}

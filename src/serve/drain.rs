@@ -1,0 +1,152 @@
+//! The end of the service: no connection that a door or a queue of ours holds is lost, running ones may finish, and then it is over.
+#![forbid(unsafe_code)]
+
+use super::control::{Control, TERM_TO_KILL};
+use super::door::DoorState;
+use crate::report::{event, warning};
+use crate::source::Listening;
+use crate::{clock, sys};
+use sd_notify::NotifyState;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// What is queued on sockets of our own is delivered for at least this long.
+const QUEUE: Duration = Duration::from_secs(1);
+/// How often a door is asked again to leave: the signal may come just before its accept4.
+const AGAIN: Duration = Duration::from_millis(2);
+/// What the manager grants beyond the grace: TERM to KILL, and some.
+const MARGIN: Duration = Duration::from_secs(10);
+
+impl Control {
+    /// Brings the service to its end; gives the exit code.
+    pub(super) fn drain(&mut self) -> u8 {
+        let grace = self.service.orders.grace;
+        let began = clock::now();
+        let deadline = began + grace;
+        event!(
+            "drain slots={} running={} grace={}",
+            self.service.orders.room.slots(),
+            self.service.slots.running(),
+            grace.as_secs()
+        );
+        let extension = u32::try_from((grace + QUEUE + MARGIN).as_micros()).unwrap_or(u32::MAX);
+        self.manager.tell(&[
+            NotifyState::Stopping,
+            NotifyState::ExtendTimeoutUsec(extension),
+        ]);
+        self.close_doors(began + grace.max(QUEUE));
+        if !grace.is_zero() {
+            while self.service.slots.running() > 0 && self.stops < 2 && clock::now() < deadline {
+                self.turn(Some(deadline));
+            }
+            self.end_children();
+        }
+        event!(
+            "stop slots={} running={}",
+            self.service.orders.room.slots(),
+            self.service.slots.running()
+        );
+        self.code()
+    }
+
+    /// Ends accepting. Own sockets: nobody new gets in, and what is queued is delivered until `deadline`. Inherited ones: the queue is
+    /// the manager's, and waits for the next of us.
+    fn close_doors(&mut self, deadline: Duration) {
+        let service = self.service;
+        service.retired.store(true, Ordering::SeqCst);
+        service.orders.sockets.iter().for_each(Listening::retire);
+        if service.orders.sockets.iter().any(Listening::is_own) {
+            while !self.all_gone() && self.stops < 2 && clock::now() < deadline {
+                self.turn(Some(deadline));
+            }
+        }
+        for door in &service.doors {
+            door.leave.store(true, Ordering::SeqCst);
+        }
+        // What a door holds by now is delivered, even beyond --max.
+        service.orders.room.open_beyond();
+        let patience = clock::now() + TERM_TO_KILL;
+        while !self.all_gone() && clock::now() < patience {
+            for (state, handle) in service.doors.iter().zip(&self.doors) {
+                if !state.is_gone() {
+                    sys::signal::interrupt(handle);
+                }
+            }
+            self.turn(Some(clock::now() + AGAIN));
+        }
+        if !self.all_gone() {
+            warning!("a door does not come back from a connection; going on without it");
+        }
+    }
+
+    fn all_gone(&self) -> bool {
+        self.service.doors.iter().all(DoorState::is_gone)
+    }
+
+    /// TERM to all that still run, KILL to what is left of their groups when the time is over or another signal comes.
+    fn end_children(&mut self) {
+        let now = clock::now();
+        for (key, _) in self.service.slots.with_child() {
+            self.condemn(key, now, "drain");
+        }
+        let (deadline, stops) = (now + TERM_TO_KILL, self.stops);
+        while self.groups_left() && self.stops == stops && clock::now() < deadline {
+            self.turn(Some(deadline.min(clock::now() + Duration::from_millis(50))));
+        }
+        self.finish_all_off();
+        let patience = clock::now() + Duration::from_secs(1);
+        while self.service.slots.running() > 0 && clock::now() < patience {
+            self.turn(Some(patience));
+        }
+    }
+
+    /// Whether any process but a zombie is left in the groups of the children (their leaders may have ended, others not).
+    fn groups_left(&self) -> bool {
+        if self.service.slots.running() > 0 {
+            return true;
+        }
+        let groups: std::collections::HashSet<i32> = self
+            .service
+            .slots
+            .with_child()
+            .into_iter()
+            .map(|(_, pid)| pid)
+            .collect();
+        if groups.is_empty() {
+            return false;
+        }
+        let Ok(processes) = std::fs::read_dir("/proc") else {
+            return true;
+        };
+        processes
+            .flatten()
+            .filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok())
+            .any(|stat| is_alive_in(&stat, &groups))
+    }
+}
+
+/// Reads a line of /proc/PID/stat: `PID (NAME) STATE PPID PGRP ...`, where NAME may hold anything.
+fn is_alive_in(stat: &str, groups: &std::collections::HashSet<i32>) -> bool {
+    let Some((_, rest)) = stat.rsplit_once(") ") else {
+        return false;
+    };
+    let mut fields = rest.split(' ');
+    let (state, group) = (
+        fields.next(),
+        fields.nth(1).and_then(|group| group.parse().ok()),
+    );
+    state != Some("Z") && group.is_some_and(|group| groups.contains(&group))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_living_members_of_the_groups_count() {
+        let groups = [77].into();
+        assert!(is_alive_in("80 (sh) S 1 77 77 0 -1", &groups));
+        assert!(!is_alive_in("77 (sh) Z 1 77 77 0 -1", &groups));
+        assert!(!is_alive_in("81 (evil) S 1 77 ) S 1 78 78 0 -1", &groups));
+    }
+}

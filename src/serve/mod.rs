@@ -1,0 +1,105 @@
+//! The running service: doors that each take connections from accept to exec, and one control thread for everything else.
+#![forbid(unsafe_code)]
+
+mod bell;
+mod capacity;
+mod control;
+mod door;
+mod drain;
+mod ready;
+mod slots;
+
+pub(crate) use capacity::{raise_descriptor_limit, warn_about_limits};
+pub(crate) use control::run;
+pub(crate) use ready::{Manager, ReadyFd};
+
+use crate::admission::{Denials, Mapping, Room, Rules};
+use crate::delivery::Recipe;
+use crate::source::Listening;
+use bell::Bell;
+use door::DoorState;
+use slots::Slots;
+use std::os::fd::OwnedFd;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Doors in all: creating a child stops its caller until the exec, so threads overlap what one loop cannot.
+pub(crate) const DOORS: usize = 8;
+
+/// What `spawn` serves, as the command line has it.
+pub(crate) struct Orders {
+    pub(crate) sockets: Vec<Listening>,
+    pub(crate) rules: Rules,
+    pub(crate) room: Room,
+    pub(crate) mapping: Mapping,
+    pub(crate) recipe: Recipe,
+    /// Sent to whoever is refused, with its newline.
+    pub(crate) deny_text: Option<Vec<u8>>,
+    /// How long a child may run.
+    pub(crate) lifetime: Option<Duration>,
+    /// How long running connections may finish after SIGTERM.
+    pub(crate) grace: Duration,
+    /// What `occupy_layout_numbers` gave, held for good.
+    pub(crate) _numbers: Vec<OwnedFd>,
+}
+
+/// What doors and control share.
+struct Service {
+    orders: Orders,
+    slots: Slots,
+    bell: Bell,
+    denials: Denials,
+    doors: Vec<DoorState>,
+    counters: Counters,
+    /// Why the rules cannot be asked at the moment.
+    rules_trouble: Mutex<Option<String>>,
+    rules_failing: AtomicBool,
+    /// The control thread wants to hear of the next change, for the status.
+    wants_news: AtomicBool,
+    /// Our own sockets are shut down: their doors leave when the queue is empty.
+    retired: AtomicBool,
+}
+
+impl Service {
+    /// Whether the control thread is to be told that something changed; once per question, so that a busy door does not wake it each time.
+    fn takes_news(&self) -> bool {
+        self.wants_news.load(Ordering::Relaxed) && self.wants_news.swap(false, Ordering::Relaxed)
+    }
+
+    fn is_retired(&self, socket: usize) -> bool {
+        self.retired.load(Ordering::SeqCst)
+            && self
+                .orders
+                .sockets
+                .get(socket)
+                .is_some_and(Listening::is_own)
+    }
+}
+
+/// For the status.
+#[derive(Default)]
+struct Counters {
+    admitted: AtomicU64,
+    refused: AtomicU64,
+}
+
+impl Counters {
+    fn count(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// `slots=3/1000`; behind the slash 0 is no limit, as in `--max 0`.
+struct SlotsOf<'a>(&'a Service, u32);
+
+impl std::fmt::Display for SlotsOf<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            formatter,
+            "slots={}/{}",
+            self.1,
+            self.0.orders.room.limits().max
+        )
+    }
+}

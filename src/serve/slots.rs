@@ -1,0 +1,382 @@
+//! The slots in use: which child and which unread greeting belong to whom. Every look-up is by index.
+#![forbid(unsafe_code)]
+
+use crate::admission::User;
+use crate::sys;
+use crate::sys::spawn::Child;
+use nix::libc;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// What an event of the poll is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Event {
+    /// A child has ended.
+    Child(Key),
+    /// Something happened on a connection whose greeting was not read yet.
+    Greeting(Key),
+    /// A descriptor of the control thread, by the number that it chose.
+    Own(u32),
+}
+
+/// A slot's place, and a stamp that tells it from earlier ones there: an event may come after its slot has gone (a child that is
+/// just being created keeps a closed pidfd's file open).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Key {
+    index: u32,
+    stamp: u32,
+}
+
+const CHILD: u32 = 0;
+const GREETING: u32 = 1;
+/// Index bits of a token's lower half; the stamp is the upper half, of which 0 means [`Event::Own`].
+const KIND_BITS: u32 = 1;
+
+impl Event {
+    fn token(key: Key, kind: u32) -> u64 {
+        u64::from(key.stamp) << 32 | u64::from(key.index << KIND_BITS | kind)
+    }
+
+    fn of(token: u64) -> Event {
+        let (stamp, low) = ((token >> 32) as u32, token as u32);
+        let key = Key {
+            index: low >> KIND_BITS,
+            stamp,
+        };
+        match (stamp, low & 1) {
+            (0, _) => Event::Own(low),
+            (_, CHILD) => Event::Child(key),
+            _ => Event::Greeting(key),
+        }
+    }
+}
+
+/// One slot: a connection that counts.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) user: User,
+    /// When the child was started.
+    pub(super) began: Duration,
+    /// The child, until it is reaped.
+    pub(super) pid: libc::pid_t,
+    pub(super) pidfd: Option<OwnedFd>,
+    /// A copy of the connection, until its greeting is read.
+    pub(super) greeting: Option<OwnedFd>,
+    /// The child was told to end: its group gets KILL later, and till then it stays unreaped.
+    pub(super) condemned: bool,
+    /// The child's end was seen.
+    pub(super) ended: bool,
+    /// The slot was given back to the limits (a condemned child may stay here longer).
+    pub(super) released: bool,
+}
+
+enum Entry {
+    Free { next: Option<u32> },
+    Taken(Slot),
+}
+
+#[derive(Default)]
+struct Table {
+    entries: Vec<(u32, Entry)>,
+    free: Option<u32>,
+    /// Slots with a child that runs.
+    running: usize,
+}
+
+/// All slots in use, and the poll that watches their descriptors.
+pub(super) struct Slots {
+    table: Mutex<Table>,
+    poll: Epoll,
+    /// When the lifetimes of children end, soonest first: all are of one length.
+    lifetimes: Mutex<VecDeque<(Duration, Key)>>,
+    /// What the poll did not take for want of memory, to be tried again.
+    unwatched: Mutex<Vec<(RawFd, libc::c_int, u64)>>,
+}
+
+impl Slots {
+    pub(super) fn new(low: RawFd) -> io::Result<Slots> {
+        let poll = Epoll(sys::fd::lift(
+            Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?.0,
+            low,
+        )?);
+        Ok(Slots {
+            table: Mutex::default(),
+            poll,
+            lifetimes: Mutex::default(),
+            unwatched: Mutex::default(),
+        })
+    }
+
+    /// Enters a child that was just started. Gives `true` if the control thread should be told (of a lifetime, of a failed watch).
+    pub(super) fn enter(
+        &self,
+        user: User,
+        child: Child,
+        greeting: Option<OwnedFd>,
+        began: Duration,
+        lifetime: Option<Duration>,
+    ) -> bool {
+        let pidfd = child.pidfd.as_raw_fd();
+        let greeting_fd = greeting.as_ref().map(|greeting| greeting.as_raw_fd());
+        let slot = Slot {
+            user,
+            began,
+            pid: child.pid,
+            pidfd: Some(child.pidfd),
+            greeting,
+            condemned: false,
+            ended: false,
+            released: false,
+        };
+        let key = self.table().insert(slot);
+        // The greeting first: after the child's end nobody would add it any more. An edge comes with each read of the client's.
+        let mut tell = false;
+        if let Some(fd) = greeting_fd {
+            tell |= !self.watch(
+                fd,
+                libc::EPOLLOUT | libc::EPOLLET,
+                Event::token(key, GREETING),
+            );
+        }
+        if let Some(lifetime) = lifetime {
+            let mut lifetimes = lock(&self.lifetimes);
+            tell |= lifetimes.is_empty();
+            lifetimes.push_back((began + lifetime, key));
+        }
+        // Once: the file of a closed pidfd can live on in a child that is just being created, and would be reported without end.
+        tell |= !self.watch(
+            pidfd,
+            libc::EPOLLIN | libc::EPOLLONESHOT,
+            Event::token(key, CHILD),
+        );
+        tell
+    }
+
+    fn watch(&self, fd: RawFd, events: libc::c_int, token: u64) -> bool {
+        let watched = sys::epoll::watch(self.poll.0.as_fd(), fd, events, token).is_ok();
+        if !watched {
+            lock(&self.unwatched).push((fd, events, token));
+        }
+        watched
+    }
+
+    /// Tries again what the poll did not take; gives whether something is left.
+    pub(super) fn watch_again(&self) -> bool {
+        let waiting = std::mem::take(&mut *lock(&self.unwatched));
+        for (fd, events, token) in waiting {
+            self.watch(fd, events, token);
+        }
+        !lock(&self.unwatched).is_empty()
+    }
+
+    /// Watches a child once more whose event came to nothing.
+    pub(super) fn watch_child_again(&self, key: Key) {
+        if let Some(Some(fd)) = self.with(key, |slot| {
+            slot.pidfd.as_ref().map(|pidfd| pidfd.as_raw_fd())
+        }) {
+            let _ = sys::epoll::rearm(
+                self.poll.0.as_fd(),
+                fd,
+                libc::EPOLLIN | libc::EPOLLONESHOT,
+                Event::token(key, CHILD),
+            );
+        }
+    }
+
+    /// Watches a descriptor of the control thread; it comes back as [`Event::Own`] with `number`.
+    pub(super) fn watch_own(&self, descriptor: BorrowedFd<'_>, number: u32) -> nix::Result<()> {
+        self.poll.add(
+            descriptor,
+            EpollEvent::new(EpollFlags::EPOLLIN, u64::from(number)),
+        )
+    }
+
+    /// Waits for events; none when the time is over or a signal came.
+    pub(super) fn wait<'a>(
+        &self,
+        events: &'a mut [EpollEvent],
+        timeout: EpollTimeout,
+    ) -> impl Iterator<Item = Event> + use<'a> {
+        let count = self.poll.wait(events, timeout).unwrap_or(0);
+        events
+            .iter()
+            .take(count)
+            .map(|event| Event::of(event.data()))
+    }
+
+    /// Looks at a slot, or changes it, if it still is the one that `key` means.
+    pub(super) fn with<T>(&self, key: Key, look: impl FnOnce(&mut Slot) -> T) -> Option<T> {
+        self.table().slot(key).map(look)
+    }
+
+    /// Notes that the child of a slot does not run any more.
+    pub(super) fn child_ended(&self, key: Key) {
+        let mut table = self.table();
+        if let Some(slot) = table.slot(key)
+            && !slot.ended
+        {
+            slot.ended = true;
+            table.running = table.running.saturating_sub(1);
+        }
+    }
+
+    /// Takes a slot out that has neither child nor greeting left.
+    pub(super) fn remove_if_done(&self, key: Key) -> Option<Slot> {
+        let mut table = self.table();
+        let slot = table.slot(key)?;
+        if slot.pidfd.is_some() || slot.greeting.is_some() {
+            return None;
+        }
+        table.remove(key)
+    }
+
+    /// Children that run.
+    pub(super) fn running(&self) -> usize {
+        self.table().running
+    }
+
+    /// All slots with a child that is not reaped. For the end of the service: it walks the whole table.
+    pub(super) fn with_child(&self) -> Vec<(Key, libc::pid_t)> {
+        let table = self.table();
+        let keys =
+            table
+                .entries
+                .iter()
+                .enumerate()
+                .filter_map(|(index, (stamp, entry))| match entry {
+                    Entry::Taken(slot) if slot.pidfd.is_some() => Some((
+                        Key {
+                            index: u32::try_from(index).ok()?,
+                            stamp: *stamp,
+                        },
+                        slot.pid,
+                    )),
+                    _ => None,
+                });
+        keys.collect()
+    }
+
+    /// The lifetime that ends first.
+    pub(super) fn next_lifetime(&self) -> Option<Duration> {
+        lock(&self.lifetimes).front().map(|(deadline, _)| *deadline)
+    }
+
+    /// Takes out the next lifetime that is over.
+    pub(super) fn take_lifetime(&self, now: Duration) -> Option<Key> {
+        let mut lifetimes = lock(&self.lifetimes);
+        if lifetimes
+            .front()
+            .is_some_and(|(deadline, _)| *deadline <= now)
+        {
+            lifetimes.pop_front().map(|(_, key)| key)
+        } else {
+            None
+        }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        lock(&self.table)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing that runs under these locks can panic half way.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Table {
+    fn insert(&mut self, slot: Slot) -> Key {
+        self.running += 1;
+        if let Some(index) = self.free
+            && let Some((stamp, entry)) = self.entries.get_mut(index as usize)
+            && let Entry::Free { next } = entry
+        {
+            self.free = *next;
+            *entry = Entry::Taken(slot);
+            return Key {
+                index,
+                stamp: *stamp,
+            };
+        }
+        // Far fewer than 2^31: each slot has at least a process of its own.
+        let index = u32::try_from(self.entries.len()).unwrap_or(u32::MAX >> KIND_BITS);
+        self.entries.push((1, Entry::Taken(slot)));
+        Key { index, stamp: 1 }
+    }
+
+    fn slot(&mut self, key: Key) -> Option<&mut Slot> {
+        match self.entries.get_mut(key.index as usize) {
+            Some((stamp, Entry::Taken(slot))) if *stamp == key.stamp => Some(slot),
+            _ => None,
+        }
+    }
+
+    fn remove(&mut self, key: Key) -> Option<Slot> {
+        let (stamp, entry) = self.entries.get_mut(key.index as usize)?;
+        if *stamp != key.stamp || matches!(entry, Entry::Free { .. }) {
+            return None;
+        }
+        // Never 0, which is the mark of the control thread's own descriptors.
+        *stamp = stamp.wrapping_add(1).max(1);
+        let taken = std::mem::replace(entry, Entry::Free { next: self.free });
+        self.free = Some(key.index);
+        match taken {
+            Entry::Taken(slot) => Some(slot),
+            Entry::Free { .. } => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slot(user: u32) -> Slot {
+        Slot {
+            user: Some(user),
+            began: Duration::ZERO,
+            pid: 1,
+            pidfd: None,
+            greeting: None,
+            condemned: false,
+            ended: false,
+            released: false,
+        }
+    }
+
+    #[test]
+    fn a_key_means_one_slot_and_never_its_successor() {
+        let mut table = Table::default();
+        let first = table.insert(slot(1));
+        assert_eq!(table.remove(first).and_then(|slot| slot.user), Some(1));
+        let second = table.insert(slot(2));
+        assert_eq!(first.index, second.index);
+        assert!(table.slot(first).is_none() && table.remove(first).is_none());
+        assert_eq!(table.slot(second).map(|slot| slot.user), Some(Some(2)));
+    }
+
+    #[test]
+    fn places_are_used_again() {
+        let mut table = Table::default();
+        for round in 0..1000 {
+            let keys: Vec<_> = (0..4).map(|user| table.insert(slot(user))).collect();
+            assert!(table.entries.len() <= 4, "round {round}");
+            assert!(keys.into_iter().all(|key| table.remove(key).is_some()));
+        }
+    }
+
+    #[test]
+    fn a_token_comes_back_as_its_event() {
+        let key = Key {
+            index: 77,
+            stamp: 3,
+        };
+        assert_eq!(Event::of(Event::token(key, CHILD)), Event::Child(key));
+        assert_eq!(Event::of(Event::token(key, GREETING)), Event::Greeting(key));
+        assert_eq!(Event::of(5), Event::Own(5));
+    }
+}

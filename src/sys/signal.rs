@@ -1,0 +1,111 @@
+//! Signals: blocked everywhere, read as a descriptor by the control thread; one real-time signal wakes doors.
+
+use super::cvt;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use std::io;
+use std::os::unix::thread::JoinHandleExt;
+use std::thread::JoinHandle;
+
+/// What the control thread reads. SIGUSR2 is blocked and read by nobody: kept free for an upgrade in place.
+const READ: [Signal; 4] = [
+    Signal::SIGTERM,
+    Signal::SIGINT,
+    Signal::SIGHUP,
+    Signal::SIGUSR1,
+];
+
+/// The signal that makes a door leave accept4 or a pause: it does nothing but interrupt.
+fn wake() -> libc::c_int {
+    libc::SIGRTMIN()
+}
+
+extern "C" fn nothing(_: libc::c_int) {}
+
+/// Brings the process's signals into a known state, whatever the parent left, and returns the descriptor of the read ones.
+///
+/// Every disposition becomes the default, so that children inherit nothing but defaults (Rust ignores SIGPIPE and catches SIGSEGV and
+/// SIGBUS; a parent may have left others ignored, 32 and 33 included). What the parent ignored, and SIGPIPE, is blocked instead, which
+/// for this process amounts to the same. Only [`wake`] has a handler, an empty one: it is safe even in a child that shares our memory.
+/// Call it before the first thread is started: the mask is inherited.
+pub(crate) fn set_up() -> io::Result<SignalFd> {
+    let mut mask = SigSet::empty();
+    for number in 1..=64 {
+        if reset(number)?
+            && let Ok(signal) = Signal::try_from(number)
+        {
+            mask.add(signal);
+        }
+    }
+    for signal in READ.into_iter().chain([Signal::SIGUSR2, Signal::SIGPIPE]) {
+        mask.add(signal);
+    }
+    let action = libc::sigaction {
+        sa_sigaction: nothing as *const () as usize,
+        // SAFETY: an all-zero signal set is a valid (empty) one.
+        sa_mask: unsafe { std::mem::zeroed() },
+        // No SA_RESTART: accept4 shall return EINTR.
+        sa_flags: 0,
+        sa_restorer: None,
+    };
+    // SAFETY: the handler does nothing, so it is async-signal-safe; `action` outlives the call.
+    cvt(unsafe { libc::sigaction(wake(), &raw const action, std::ptr::null_mut()) })?;
+    pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&mask), None)?;
+    let read: SigSet = READ.into_iter().collect();
+    Ok(SignalFd::with_flags(
+        &read,
+        SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK,
+    )?)
+}
+
+/// Sets one signal to its default; says whether it was ignored.
+///
+/// The bare system call, because the C library refuses to touch 32 and 33, which some parents leave ignored.
+fn reset(number: libc::c_int) -> io::Result<bool> {
+    if number == libc::SIGKILL || number == libc::SIGSTOP {
+        return Ok(false);
+    }
+    // The kernel's struct: handler, flags, (restorer,) mask; four words hold it on every 64-bit machine, all zero means SIG_DFL.
+    let default = [0usize; 8];
+    let mut old = [0usize; 8];
+    // SAFETY: both arrays are at least as large as the kernel's struct sigaction, and 8 is the size of the kernel's signal set.
+    let read = unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            number,
+            std::ptr::null::<usize>(),
+            old.as_mut_ptr(),
+            8usize,
+        )
+    };
+    if read == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    let ignored = old[0] == libc::SIG_IGN;
+    // 32 to 34 belong to the C library where it has a handler for them.
+    if old[0] == libc::SIG_DFL || (32..=34).contains(&number) && !ignored {
+        return Ok(false);
+    }
+    // SAFETY: as above; SIG_DFL runs no code of ours.
+    let set = unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            number,
+            default.as_ptr(),
+            std::ptr::null_mut::<usize>(),
+            8usize,
+        )
+    };
+    if set == -1 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(ignored)
+    }
+}
+
+/// Interrupts the system call in which the thread of `handle` waits, if it waits in one.
+pub(crate) fn interrupt<T>(handle: &JoinHandle<T>) {
+    // SAFETY: a thread that was not joined or detached keeps its pthread_t valid, and `handle` is the proof that it was not.
+    // An error (the thread has ended) means there is nothing to interrupt.
+    unsafe { libc::pthread_kill(handle.as_pthread_t(), wake()) };
+}
