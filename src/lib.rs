@@ -1,1 +1,2 @@
 //! doorward: the keeper of a Unix-domain socket.
+mod admission;

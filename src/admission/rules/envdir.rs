@@ -1,0 +1,117 @@
+//! The `env` of a key: a directory with a file for each variable to set or to remove.
+#![forbid(unsafe_code)]
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::fstat;
+
+use super::super::trust::{Fault, Trust, uninterrupted};
+use super::Trouble;
+use super::key::same_entries;
+use super::text;
+
+/// How much all variables may take, each as NAME=VALUE or NAME and a zero byte.
+const MAX_TOTAL: usize = 16 * 1024;
+/// How many names are looked at, those included that are skipped.
+const MAX_ENTRIES: usize = 4096;
+
+/// A name, and what to set it to; `None` removes it.
+type Change = (Vec<u8>, Option<Vec<u8>>);
+
+/// Reads `env` in the key's directory `dir` (shown as `shown`), in no particular order. `None`: it is not there.
+/// # Errors
+/// Anything in it that is not to be trusted or cannot be read (a link that leads nowhere is no absence here, since
+/// its name stands there), too much of it, or `Changed` while it was read.
+pub(super) fn read(
+    trust: Trust,
+    dir: BorrowedFd<'_>,
+    shown: &[u8],
+) -> Result<Option<Vec<Change>>, Trouble> {
+    let env = match text::open_trusted(trust, dir, shown, b"env", OFlag::O_DIRECTORY) {
+        Ok(env) => env,
+        Err(fault) if fault.is_absence() => return Ok(None),
+        Err(fault) => return Err(fault.into()),
+    };
+    let failed = |errno| Fault::system(env.path.as_slice(), errno);
+    let mut entries = Dir::from_fd(env.fd).map_err(failed)?;
+    let names = list(&mut entries, &env.path)?;
+    let changes = read_all(trust, entries.as_fd(), &env.path, names);
+    let now = uninterrupted(|| fstat(&entries)).map_err(failed)?;
+    if !same_entries(&env.stat, &now) {
+        return Err(Trouble::Changed);
+    }
+    Ok(Some(changes?))
+}
+
+/// The names that are variables: without `=`, and not hidden.
+fn list(entries: &mut Dir, path: &[u8]) -> Result<Vec<Vec<u8>>, Fault> {
+    let mut names = Vec::new();
+    let mut total = 0;
+    for (count, entry) in entries.iter().enumerate() {
+        let entry = entry.map_err(|errno| Fault::system(path, errno))?;
+        if count >= MAX_ENTRIES {
+            return Err(Fault::unfit(
+                path,
+                format!("has more than {MAX_ENTRIES} entries"),
+            ));
+        }
+        let name = entry.file_name().to_bytes();
+        if name.starts_with(b".") || name.contains(&b'=') {
+            continue;
+        }
+        total = grown(total, name.len() + 1, path)?;
+        names.push(name.to_vec());
+    }
+    Ok(names)
+}
+
+fn read_all(
+    trust: Trust,
+    dir: BorrowedFd<'_>,
+    path: &[u8],
+    names: Vec<Vec<u8>>,
+) -> Result<Vec<Change>, Fault> {
+    let mut changes = Vec::with_capacity(names.len());
+    let mut total = 0;
+    for name in names {
+        let Some(text) = text::read(trust, dir, path, &name)? else {
+            return Err(Fault::system([path, b"/", &name].concat(), Errno::ENOENT));
+        };
+        let value = value(&text);
+        total = grown(
+            total,
+            name.len() + 1 + value.as_ref().map_or(0, |value| value.len() + 1),
+            path,
+        )?;
+        changes.push((name, value));
+    }
+    Ok(changes)
+}
+
+fn grown(total: usize, by: usize, path: &[u8]) -> Result<usize, Fault> {
+    let total = total.saturating_add(by);
+    if total > MAX_TOTAL {
+        return Err(Fault::unfit(
+            path,
+            format!("holds more than {MAX_TOTAL} bytes of variables"),
+        ));
+    }
+    Ok(total)
+}
+
+/// What a file says: its first line without trailing blanks, zero bytes as newlines; an empty file says "remove".
+fn value(text: &[u8]) -> Option<Vec<u8>> {
+    let line = text
+        .split(|&byte| byte == b'\n')
+        .next()
+        .filter(|_| !text.is_empty())?;
+    let kept = line
+        .iter()
+        .rposition(|byte| !b" \t\r".contains(byte))
+        .map_or(0, |last| last + 1);
+    let newline_for_zero = |&byte: &u8| if byte == 0 { b'\n' } else { byte };
+    Some(line.iter().take(kept).map(newline_for_zero).collect())
+}

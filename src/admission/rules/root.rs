@@ -1,0 +1,124 @@
+//! The rules directory itself: found anew for each connection at the price of one call, since it may be swapped as a
+//! whole (a link or a rename) at any time.
+#![forbid(unsafe_code)]
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::sys::stat::{FileStat, SFlag, fstatat};
+use nix::unistd::{AccessFlags, faccessat};
+
+use super::super::trust::{Fault, Trust, kind, uninterrupted};
+
+/// Where the rules are, and the directory that was found there last.
+#[derive(Debug)]
+pub(super) struct Directory {
+    path: PathBuf,
+    found: RwLock<Option<Arc<Root>>>,
+}
+
+/// A rules directory that was walked to and is trusted.
+#[derive(Debug)]
+pub(super) struct Root {
+    pub(super) fd: OwnedFd,
+    pub(super) name: Vec<u8>,
+    identity: Identity,
+}
+
+/// Tells one state of one directory from another; the open descriptor keeps its number from being used again.
+#[derive(Debug, PartialEq, Eq)]
+struct Identity {
+    device: libc::dev_t,
+    inode: libc::ino_t,
+    changed: (libc::time_t, libc::c_long),
+}
+
+impl Directory {
+    /// # Errors
+    /// An empty path, or a relative one where the working directory is gone.
+    pub(super) fn at(dir: &Path) -> io::Result<Directory> {
+        Ok(Directory {
+            path: std::path::absolute(dir)?,
+            found: RwLock::new(None),
+        })
+    }
+
+    pub(super) fn name(&self) -> &[u8] {
+        self.path.as_os_str().as_bytes()
+    }
+
+    /// The directory that stands at the path now. Another one than last time, or one whose entries, mode or owner
+    /// changed, is walked to from the root again.
+    pub(super) fn current(&self, trust: Trust) -> Result<Arc<Root>, Fault> {
+        let stat = uninterrupted(|| fstatat(AT_FDCWD, &self.path, AtFlags::empty()));
+        let stat = stat.map_err(|errno| Fault::system(self.name(), errno))?;
+        if let Some(root) = self.known(&Identity::of(&stat)) {
+            // Costs nothing, and a change of mode can hide in the resolution of ctime.
+            trust.check(&stat, || self.name().to_vec())?;
+            return Ok(root);
+        }
+        let root = self.walk(trust);
+        let keep = root.as_ref().ok().map(Arc::clone);
+        *self.found.write().unwrap_or_else(PoisonError::into_inner) = keep;
+        root
+    }
+
+    fn known(&self, identity: &Identity) -> Option<Arc<Root>> {
+        let found = self.found.read().unwrap_or_else(PoisonError::into_inner);
+        found
+            .as_ref()
+            .filter(|root| root.identity == *identity)
+            .map(Arc::clone)
+    }
+
+    fn walk(&self, trust: Trust) -> Result<Arc<Root>, Fault> {
+        let found = trust.walk_from_root(self.name())?;
+        if kind(&found.stat) != SFlag::S_IFDIR {
+            return Err(Fault::system(self.name(), Errno::ENOTDIR));
+        }
+        trust.check(&found.stat, || found.path.clone())?;
+        let identity = Identity::of(&found.stat);
+        Ok(Arc::new(Root {
+            fd: found.fd,
+            name: self.name().to_vec(),
+            identity,
+        }))
+    }
+}
+
+impl Root {
+    /// May our effective ids list and search it?
+    pub(super) fn check_readable(&self) -> Result<(), Fault> {
+        check_readable(&self.fd, ".").map_err(|errno| Fault::system(self.name.as_slice(), errno))
+    }
+
+    /// The path of something below, for messages.
+    pub(super) fn path_of(&self, below: &[&[u8]]) -> Vec<u8> {
+        let mut path = self.name.clone();
+        for part in below {
+            path.push(b'/');
+            path.extend_from_slice(part);
+        }
+        path
+    }
+}
+
+pub(super) fn check_readable(dir: &OwnedFd, name: &str) -> nix::Result<()> {
+    let rights = AccessFlags::R_OK | AccessFlags::X_OK;
+    uninterrupted(|| faccessat(dir, name, rights, AtFlags::AT_EACCESS))
+}
+
+impl Identity {
+    fn of(stat: &FileStat) -> Identity {
+        Identity {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            changed: (stat.st_ctime, stat.st_ctime_nsec),
+        }
+    }
+}

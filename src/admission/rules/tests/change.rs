@@ -1,0 +1,191 @@
+//! Trees that change: between two connections, and in the midst of one.
+
+use std::sync::atomic::AtomicBool;
+use std::thread;
+
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use nix::sys::stat::{UtimensatFlags, utimensat};
+use nix::sys::time::TimeSpec;
+
+use super::*;
+
+#[test]
+fn an_edit_counts_for_the_next_connection() {
+    let tree = Tree::new().dir("rules/uid");
+    let rules = tree.open();
+    assert_eq!(rules.judge(&asker(1)), Answer::NoRule);
+    let tree = tree.file("rules/uid/1/deny", "");
+    assert_eq!(rules.judge(&asker(1)), Answer::Deny("uid/1".into()));
+    let tree = tree
+        .file("rules/uid/1/allow", "")
+        .file("rules/uid/1/env/V", "1");
+    assert_eq!(
+        granted(rules.judge(&asker(1))).env,
+        [variable("V", Some("1"))]
+    );
+    fs::rename(tree.path("rules/uid"), tree.path("rules/was")).unwrap();
+    assert_eq!(rules.judge(&asker(1)), Answer::NoRule);
+}
+
+#[test]
+fn the_directory_swapped_by_rename_or_by_link_counts_for_the_next_connection() {
+    let tree = Tree::new()
+        .file("a/uid/1/allow", "")
+        .file("b/uid/1/deny", "")
+        .file("c/uid/1/allow", "")
+        .mode("c", 0o757);
+    let tree = tree.link("link", "a");
+    fs::remove_dir(tree.rules()).unwrap();
+    fs::rename(tree.path("link"), tree.rules()).unwrap();
+    let rules = tree.open();
+    granted(rules.judge(&asker(1)));
+
+    let tree = tree.link("link", "b");
+    fs::rename(tree.path("link"), tree.rules()).unwrap();
+    assert_eq!(rules.judge(&asker(1)), Answer::Deny("uid/1".into()));
+
+    renameat2(
+        AT_FDCWD,
+        &tree.path("a"),
+        AT_FDCWD,
+        &tree.path("b"),
+        RenameFlags::RENAME_EXCHANGE,
+    )
+    .unwrap();
+    granted(rules.judge(&asker(1)));
+
+    let tree = tree.link("link", "c");
+    fs::rename(tree.path("link"), tree.rules()).unwrap();
+    let cause = format!(
+        "{} is writable by everybody (mode 0757); it must be writable by its owner alone",
+        tree.shown("c")
+    );
+    assert_eq!(rules.judge(&asker(1)), Answer::Failed(cause));
+
+    fs::remove_file(tree.rules()).unwrap();
+    let gone = format!(
+        "unable to read {}: No such file or directory (os error 2)",
+        tree.shown("rules")
+    );
+    assert_eq!(rules.judge(&asker(1)), Answer::Failed(gone));
+
+    // What was `a` before the exchange is denied, and `b` allowed.
+    let _tree = tree.link("rules", "b");
+    granted(rules.judge(&asker(1)));
+}
+
+#[test]
+fn keys_exchanged_while_they_are_read_are_never_mixed() {
+    let mut tree = Tree::new();
+    for (key, value) in [("rules/uid/1", "old"), ("rules/other", "new")] {
+        tree = tree
+            .file(&format!("{key}/allow"), "")
+            .file(&format!("{key}/exec"), value);
+        tree = tree
+            .file(&format!("{key}/env/A"), value)
+            .file(&format!("{key}/env/B"), value);
+    }
+    let rules = tree.open();
+    let (key, other) = (tree.path("rules/uid/1"), tree.path("rules/other"));
+    let swap = || {
+        renameat2(
+            AT_FDCWD,
+            &key,
+            AT_FDCWD,
+            &other,
+            RenameFlags::RENAME_EXCHANGE,
+        )
+        .unwrap();
+    };
+    while_running(500, swap, || {
+        // Renaming is how one is meant to change rules: nobody is refused for it.
+        let grant = granted(rules.judge(&asker(1)));
+        let mut values: Vec<_> = grant.env.into_iter().map(|(_, value)| value).collect();
+        values.push(grant.exec);
+        assert!(
+            values.iter().all(|value| *value == values[0]) && values.len() == 3,
+            "{values:?}"
+        );
+    });
+}
+
+#[test]
+fn a_key_removed_while_it_is_read_is_never_granted_in_part() {
+    let tree = Tree::new().dir("rules/uid").dir("rules/new");
+    let rules = tree.open();
+    let (key, new) = (tree.path("rules/uid/1"), tree.path("rules/new/1"));
+    let come_and_go = || {
+        fs::create_dir_all(new.join("env")).unwrap();
+        for name in ["allow", "exec", "env/A", "env/B"] {
+            fs::write(new.join(name), "x").unwrap();
+            set_mode(&new.join(name), 0o644);
+        }
+        for dir in [&new, &new.join("env")] {
+            set_mode(dir, 0o755);
+            // So that removing shows whatever the resolution of the clock.
+            let past = TimeSpec::new(1, 0);
+            utimensat(AT_FDCWD, dir, &past, &past, UtimensatFlags::FollowSymlink).unwrap();
+        }
+        fs::rename(&new, &key).unwrap();
+        fs::remove_dir_all(&key).unwrap();
+    };
+    while_running(500, come_and_go, || match rules.judge(&asker(1)) {
+        Answer::Allow(grant) => assert!(grant.env.len() == 2 && grant.exec.is_some(), "{grant:?}"),
+        Answer::Deny(key) => panic!("denied by {key}"),
+        Answer::NoRule | Answer::Failed(_) => {}
+    });
+}
+
+#[test]
+fn a_variable_that_comes_and_goes_is_there_or_not_and_never_removed() {
+    let tree = Tree::new()
+        .file("rules/uid/1/allow", "")
+        .file("rules/uid/1/env/A", "x")
+        .file("rules/B", "x");
+    let rules = tree.open();
+    let (inside, outside) = (tree.path("rules/uid/1/env/B"), tree.path("rules/B"));
+    let come_and_go = || {
+        fs::rename(&outside, &inside).unwrap();
+        fs::rename(&inside, &outside).unwrap();
+    };
+    while_running(500, come_and_go, || match rules.judge(&asker(1)) {
+        Answer::Allow(grant) => assert!(
+            grant.env.iter().all(|(_, value)| value.is_some()),
+            "{grant:?}"
+        ),
+        Answer::Failed(cause) => assert!(
+            cause.ends_with("changes again and again while it is read"),
+            "{cause}"
+        ),
+        other => panic!("{other:?}"),
+    });
+}
+
+/// Calls `look` for as long as another thread goes through its rounds of `change`, and at least once.
+fn while_running(rounds: usize, change: impl Fn() + Sync, look: impl Fn()) {
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let _done = SetOnDrop(&done);
+            for _ in 0..rounds {
+                change();
+            }
+        });
+        loop {
+            look();
+            if done.load(Ordering::Acquire) {
+                break;
+            }
+        }
+        writer.join().unwrap();
+    });
+}
+
+/// Ends the readers even if the writer panics.
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
