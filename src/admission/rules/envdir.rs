@@ -1,16 +1,15 @@
 //! The `env` of a key: a directory with a file for each variable to set or to remove.
 #![forbid(unsafe_code)]
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::stat::fstat;
 
-use super::super::trust::{Fault, Trust, uninterrupted};
+use super::super::trust::Fault;
 use super::Trouble;
-use super::key::same_entries;
+use super::place::Site;
 use super::text;
 
 /// How much all variables may take, each as NAME=VALUE or NAME and a zero byte.
@@ -21,26 +20,29 @@ const MAX_ENTRIES: usize = 4096;
 /// A name, and what to set it to; `None` removes it.
 type Change = (Vec<u8>, Option<Vec<u8>>);
 
-/// Reads `env` in the key's directory `dir` (shown as `shown`), in no particular order. `None`: it is not there.
+/// Reads the `env` of the key whose directory `key` is, in no particular order. `None`: it is not there.
 /// # Errors
 /// Anything in it that is not to be trusted or cannot be read (a link that leads nowhere is no absence here, since
 /// its name stands there), too much of it, or `Changed` while it was read.
-pub(super) fn read(
-    trust: Trust,
-    dir: BorrowedFd<'_>,
-    shown: &[u8],
-) -> Result<Option<Vec<Change>>, Trouble> {
-    let env = match text::open_trusted(trust, dir, shown, b"env", OFlag::O_DIRECTORY) {
-        Ok(env) => env,
-        Err(fault) if fault.is_absence() => return Ok(None),
-        Err(fault) => return Err(fault.into()),
+pub(super) fn read(key: Site<'_>) -> Result<Option<Vec<Change>>, Trouble> {
+    let Some(env) = key.find(b"env")? else {
+        return Ok(None);
     };
-    let failed = |errno| Fault::system(env.path.as_slice(), errno);
-    let mut entries = Dir::from_fd(env.fd).map_err(failed)?;
-    let names = list(&mut entries, &env.path)?;
-    let changes = read_all(trust, entries.as_fd(), &env.path, names);
-    let now = uninterrupted(|| fstat(&entries)).map_err(failed)?;
-    if !same_entries(&env.stat, &now) {
+    env.check_is_directory()?;
+    let fd = env.open(OFlag::O_DIRECTORY)?;
+    let mut entries = Dir::from_fd(fd).map_err(|errno| env.failed(errno))?;
+    let names = list(&mut entries, &env.path);
+    let changes = names.and_then(|names| {
+        read_all(
+            Site {
+                trust: key.trust,
+                dir: entries.as_fd(),
+                path: &env.path,
+            },
+            names,
+        )
+    });
+    if !env.is_unchanged_as(&entries)? {
         return Err(Trouble::Changed);
     }
     Ok(Some(changes?))
@@ -68,24 +70,16 @@ fn list(entries: &mut Dir, path: &[u8]) -> Result<Vec<Vec<u8>>, Fault> {
     Ok(names)
 }
 
-fn read_all(
-    trust: Trust,
-    dir: BorrowedFd<'_>,
-    path: &[u8],
-    names: Vec<Vec<u8>>,
-) -> Result<Vec<Change>, Fault> {
+fn read_all(env: Site<'_>, names: Vec<Vec<u8>>) -> Result<Vec<Change>, Fault> {
     let mut changes = Vec::with_capacity(names.len());
     let mut total = 0;
     for name in names {
-        let Some(text) = text::read(trust, dir, path, &name)? else {
-            return Err(Fault::system([path, b"/", &name].concat(), Errno::ENOENT));
+        let Some(text) = text::read(env, &name)? else {
+            return Err(Fault::system(env.path_of(&name), Errno::ENOENT));
         };
         let value = value(&text);
-        total = grown(
-            total,
-            name.len() + 1 + value.as_ref().map_or(0, |value| value.len() + 1),
-            path,
-        )?;
+        let size = name.len() + 1 + value.as_ref().map_or(0, |value| value.len() + 1);
+        total = grown(total, size, env.path)?;
         changes.push((name, value));
     }
     Ok(changes)

@@ -6,6 +6,7 @@
 
 mod envdir;
 mod key;
+mod place;
 mod root;
 mod text;
 
@@ -93,7 +94,7 @@ impl RuleTree {
 
     fn check_readable(&self) -> Result<(), Fault> {
         let root = self.directory.current(self.trust)?;
-        root.check_readable()?;
+        root.check_readable(self.trust)?;
         Scan::new(self.trust, &root).check_readable()
     }
 

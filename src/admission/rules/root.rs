@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -11,9 +11,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::sys::stat::{FileStat, SFlag, fstatat};
-use nix::unistd::{AccessFlags, faccessat};
+use nix::unistd::AccessFlags;
 
 use super::super::trust::{Fault, Trust, kind, uninterrupted};
+use super::place::Site;
 
 /// Where the rules are, and the directory that was found there last.
 #[derive(Debug)]
@@ -25,8 +26,8 @@ pub(super) struct Directory {
 /// A rules directory that was walked to and is trusted.
 #[derive(Debug)]
 pub(super) struct Root {
-    pub(super) fd: OwnedFd,
-    pub(super) name: Vec<u8>,
+    fd: OwnedFd,
+    name: Vec<u8>,
     identity: Identity,
 }
 
@@ -92,25 +93,22 @@ impl Directory {
 }
 
 impl Root {
-    /// May our effective ids list and search it?
-    pub(super) fn check_readable(&self) -> Result<(), Fault> {
-        check_readable(&self.fd, ".").map_err(|errno| Fault::system(self.name.as_slice(), errno))
-    }
-
-    /// The path of something below, for messages.
-    pub(super) fn path_of(&self, below: &[&[u8]]) -> Vec<u8> {
-        let mut path = self.name.clone();
-        for part in below {
-            path.push(b'/');
-            path.extend_from_slice(part);
+    /// To look up names in it.
+    pub(super) fn site(&self, trust: Trust) -> Site<'_> {
+        Site {
+            trust,
+            dir: self.fd.as_fd(),
+            path: &self.name,
         }
-        path
     }
-}
 
-pub(super) fn check_readable(dir: &OwnedFd, name: &str) -> nix::Result<()> {
-    let rights = AccessFlags::R_OK | AccessFlags::X_OK;
-    uninterrupted(|| faccessat(dir, name, rights, AtFlags::AT_EACCESS))
+    /// May our effective ids list and search it?
+    pub(super) fn check_readable(&self, trust: Trust) -> Result<(), Fault> {
+        let readable = self
+            .site(trust)
+            .check_access(b".", AccessFlags::R_OK | AccessFlags::X_OK);
+        readable.map_err(|errno| Fault::system(self.name.as_slice(), errno))
+    }
 }
 
 impl Identity {

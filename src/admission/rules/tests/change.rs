@@ -9,6 +9,10 @@ use nix::sys::time::TimeSpec;
 
 use super::*;
 
+/// How often the tree changes in the tests that read it meanwhile.
+const ROUNDS: usize = 200;
+const RESTLESS: &str = "changes again and again while it is read";
+
 #[test]
 fn an_edit_counts_for_the_next_connection() {
     let tree = Tree::new().dir("rules/uid");
@@ -97,7 +101,7 @@ fn keys_exchanged_while_they_are_read_are_never_mixed() {
         )
         .unwrap();
     };
-    while_running(500, swap, || {
+    while_running(ROUNDS, swap, || {
         // Renaming is how one is meant to change rules: nobody is refused for it.
         let grant = granted(rules.judge(&asker(1)));
         let mut values: Vec<_> = grant.env.into_iter().map(|(_, value)| value).collect();
@@ -127,12 +131,35 @@ fn a_key_removed_while_it_is_read_is_never_granted_in_part() {
             utimensat(AT_FDCWD, dir, &past, &past, UtimensatFlags::FollowSymlink).unwrap();
         }
         fs::rename(&new, &key).unwrap();
-        fs::remove_dir_all(&key).unwrap();
+        // Out of the way before it is taken apart; a reader may have it open still.
+        fs::rename(&key, &new).unwrap();
+        fs::remove_dir_all(&new).unwrap();
     };
-    while_running(500, come_and_go, || match rules.judge(&asker(1)) {
+    while_running(ROUNDS, come_and_go, || match rules.judge(&asker(1)) {
         Answer::Allow(grant) => assert!(grant.env.len() == 2 && grant.exec.is_some(), "{grant:?}"),
         Answer::Deny(key) => panic!("denied by {key}"),
         Answer::NoRule | Answer::Failed(_) => {}
+    });
+}
+
+#[test]
+fn a_deny_that_becomes_allow_while_it_is_read_is_never_passed_over() {
+    let tree = Tree::new()
+        .file("rules/uid/1/deny", "")
+        .file("rules/uid/default/allow", "");
+    let rules = tree.open();
+    let (deny, allow) = (
+        tree.path("rules/uid/1/deny"),
+        tree.path("rules/uid/1/allow"),
+    );
+    let change = || {
+        fs::rename(&deny, &allow).unwrap();
+        fs::rename(&allow, &deny).unwrap();
+    };
+    while_running(ROUNDS, change, || match rules.judge(&asker(1)) {
+        Answer::Allow(Grant { key, .. }) | Answer::Deny(key) => assert_eq!(key, "uid/1"),
+        Answer::Failed(cause) => assert!(cause.ends_with(RESTLESS), "{cause}"),
+        Answer::NoRule => panic!("no rule"),
     });
 }
 
@@ -148,15 +175,12 @@ fn a_variable_that_comes_and_goes_is_there_or_not_and_never_removed() {
         fs::rename(&outside, &inside).unwrap();
         fs::rename(&inside, &outside).unwrap();
     };
-    while_running(500, come_and_go, || match rules.judge(&asker(1)) {
+    while_running(ROUNDS, come_and_go, || match rules.judge(&asker(1)) {
         Answer::Allow(grant) => assert!(
             grant.env.iter().all(|(_, value)| value.is_some()),
             "{grant:?}"
         ),
-        Answer::Failed(cause) => assert!(
-            cause.ends_with("changes again and again while it is read"),
-            "{cause}"
-        ),
+        Answer::Failed(cause) => assert!(cause.ends_with(RESTLESS), "{cause}"),
         other => panic!("{other:?}"),
     });
 }
