@@ -11,6 +11,7 @@
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat, readlinkat};
@@ -98,7 +99,7 @@ pub(crate) fn uninterrupted<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix:
 }
 
 /// Refers to `name` in `dir` without following a link, and says what it is. The descriptor is close-on-exec.
-pub(crate) fn refer(dir: impl AsFd, name: &[u8]) -> nix::Result<(OwnedFd, FileStat)> {
+fn refer(dir: impl AsFd, name: &[u8]) -> nix::Result<(OwnedFd, FileStat)> {
     let fd = uninterrupted(|| openat(&dir, name, REFER, Mode::empty()))?;
     let stat = uninterrupted(|| fstat(&fd))?;
     Ok((fd, stat))
@@ -168,8 +169,7 @@ impl Trust {
 
     /// Walks the absolute `path` from the root directory; see [`Trust::walk`].
     pub(crate) fn walk_from_root(&self, path: &[u8]) -> Result<Found, Fault> {
-        let (root, _) = refer(AT_FDCWD, b"/").map_err(|errno| Fault::system("/", errno))?;
-        self.walk(root.as_fd(), b"/", path)
+        self.walk(AT_FDCWD, b"/", path)
     }
 
     /// Resolves `path` one component at a time from the directory `from` (shown as `shown` in messages), as the
@@ -183,22 +183,13 @@ impl Trust {
         shown: &[u8],
         path: &[u8],
     ) -> Result<Found, Fault> {
-        let (fd, stat) = refer(from, b".").map_err(|errno| Fault::system(shown, errno))?;
-        let place = fd
-            .try_clone()
-            .map_err(|error| Fault::system(shown, errno_of(&error)))?;
-        let mut here = Found {
-            fd,
-            stat,
-            place,
-            name: b".".to_vec(),
-            path: shown.to_vec(),
+        let mut here = if path.starts_with(b"/") {
+            directory(AT_FDCWD, b"/", b"/")?
+        } else {
+            directory(from, b".", shown)?
         };
         let mut ahead = Vec::new();
         push_components(&mut ahead, path);
-        if path.starts_with(b"/") {
-            here = root_directory()?;
-        }
         let mut links = 0;
         while let Some(name) = ahead.pop() {
             if kind(&here.stat) != SFlag::S_IFDIR {
@@ -208,77 +199,72 @@ impl Trust {
             if name.is_empty() || name == b"." {
                 continue;
             }
-            let next = self.step(&here, &name)?;
-            if kind(&next.stat) != SFlag::S_IFLNK {
-                here = next;
+            let path = joined(&here.path, &name);
+            let (fd, stat) = self.step(&here, &name, &path)?;
+            if kind(&stat) != SFlag::S_IFLNK {
+                here = Found {
+                    place: here.fd,
+                    fd,
+                    stat,
+                    name,
+                    path,
+                };
                 continue;
             }
             links += 1;
             if links > MAX_LINKS {
-                return Err(Fault::system(next.path, Errno::ELOOP));
+                return Err(Fault::system(path, Errno::ELOOP));
             }
-            let target = self.read_link(&next)?;
+            let target = self.read_link(fd, &stat, &path)?;
             if target.starts_with(b"/") {
-                here = root_directory()?;
+                here = directory(AT_FDCWD, b"/", b"/")?;
             }
             push_components(&mut ahead, &target);
         }
         Ok(here)
     }
 
-    /// One component on from the directory `here`.
-    fn step(&self, here: &Found, name: &[u8]) -> Result<Found, Fault> {
+    /// One component on from the directory `here`, to what shall be shown as `path`.
+    fn step(&self, here: &Found, name: &[u8], path: &[u8]) -> Result<(OwnedFd, FileStat), Fault> {
         self.check_passage(&here.stat, &here.path)?;
-        let path = joined(&here.path, name);
         if path.len() > MAX_PATH {
             return Err(Fault::system(here.path.as_slice(), Errno::ENAMETOOLONG));
         }
-        let (fd, stat) =
-            refer(&here.fd, name).map_err(|errno| Fault::system(path.as_slice(), errno))?;
+        let (fd, stat) = refer(&here.fd, name).map_err(|errno| Fault::system(path, errno))?;
         // In a sticky directory anybody may make a second name for a file of root's, where the kernel lets them.
         if is_shared(&here.stat) && kind(&stat) != SFlag::S_IFDIR && stat.st_nlink > 1 {
-            return Err(Fault::unfit(
-                path,
-                "has a second name, and stands where everybody may make one",
-            ));
+            let why = "has a second name, and stands where everybody may make one";
+            return Err(Fault::unfit(path, why));
         }
-        let place = here
-            .fd
-            .try_clone()
-            .map_err(|error| Fault::system(path.as_slice(), errno_of(&error)))?;
-        Ok(Found {
-            fd,
-            stat,
-            place,
-            name: name.to_vec(),
-            path,
-        })
+        Ok((fd, stat))
     }
 
     /// A link is as good as its owner; its mode says nothing.
-    fn read_link(&self, link: &Found) -> Result<Vec<u8>, Fault> {
-        if let Some(why) = self.foreign_owner(&link.stat) {
-            return Err(Fault::unfit(link.path.as_slice(), why));
+    fn read_link(&self, link: OwnedFd, stat: &FileStat, path: &[u8]) -> Result<Vec<u8>, Fault> {
+        if let Some(why) = self.foreign_owner(stat) {
+            return Err(Fault::unfit(path, why));
         }
-        let target = uninterrupted(|| readlinkat(&link.fd, b"".as_slice()));
-        let target = target.map_err(|errno| Fault::system(link.path.as_slice(), errno))?;
-        Ok(std::os::unix::ffi::OsStringExt::into_vec(target))
+        let target = uninterrupted(|| readlinkat(&link, b"".as_slice()));
+        Ok(target
+            .map_err(|errno| Fault::system(path, errno))?
+            .into_vec())
     }
 }
 
-fn root_directory() -> Result<Found, Fault> {
+/// A directory to start from, shown as `path`.
+fn directory(from: BorrowedFd<'_>, name: &[u8], path: &[u8]) -> Result<Found, Fault> {
     let find = || {
-        let (fd, stat) = refer(AT_FDCWD, b"/")?;
+        let (fd, stat) = refer(from, name)?;
         let (place, _) = refer(&fd, b".")?;
         Ok(Found {
             fd,
             stat,
             place,
             name: b".".to_vec(),
-            path: b"/".to_vec(),
+            path: path.to_vec(),
         })
     };
-    find().map_err(|errno| Fault::system("/", errno))
+    find().map_err(|errno| Fault::system(path, errno))
 }
 
 /// Puts the components of `path` on top of those still ahead, the first one uppermost.
@@ -289,10 +275,6 @@ fn push_components(ahead: &mut Vec<Vec<u8>>, path: &[u8]) {
 fn joined(dir: &[u8], name: &[u8]) -> Vec<u8> {
     let slash: &[u8] = if dir.ends_with(b"/") { b"" } else { b"/" };
     [dir, slash, name].concat()
-}
-
-fn errno_of(error: &std::io::Error) -> Errno {
-    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }
 
 /// A sticky directory of root's in which others may make entries.

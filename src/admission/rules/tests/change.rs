@@ -91,7 +91,7 @@ fn keys_exchanged_while_they_are_read_are_never_mixed() {
     }
     let rules = tree.open();
     let (key, other) = (tree.path("rules/uid/1"), tree.path("rules/other"));
-    let swap = || {
+    let swap = |reader: &Reader| {
         renameat2(
             AT_FDCWD,
             &key,
@@ -100,6 +100,7 @@ fn keys_exchanged_while_they_are_read_are_never_mixed() {
             RenameFlags::RENAME_EXCHANGE,
         )
         .unwrap();
+        reader.finish_look();
     };
     while_running(ROUNDS, swap, || {
         // Renaming is how one is meant to change rules: nobody is refused for it.
@@ -118,7 +119,7 @@ fn a_key_removed_while_it_is_read_is_never_granted_in_part() {
     let tree = Tree::new().dir("rules/uid").dir("rules/new");
     let rules = tree.open();
     let (key, new) = (tree.path("rules/uid/1"), tree.path("rules/new/1"));
-    let come_and_go = || {
+    let come_and_go = |_: &Reader| {
         fs::create_dir_all(new.join("env")).unwrap();
         for name in ["allow", "exec", "env/A", "env/B"] {
             fs::write(new.join(name), "x").unwrap();
@@ -152,11 +153,11 @@ fn a_deny_that_becomes_allow_while_it_is_read_is_never_passed_over() {
         tree.path("rules/uid/1/deny"),
         tree.path("rules/uid/1/allow"),
     );
-    let change = || {
+    let change = |_: &Reader| {
         fs::rename(&deny, &allow).unwrap();
         fs::rename(&allow, &deny).unwrap();
     };
-    while_running(ROUNDS, change, || match rules.judge(&asker(1)) {
+    while_running(20 * ROUNDS, change, || match rules.judge(&asker(1)) {
         Answer::Allow(Grant { key, .. }) | Answer::Deny(key) => assert_eq!(key, "uid/1"),
         Answer::Failed(cause) => assert!(cause.ends_with(RESTLESS), "{cause}"),
         Answer::NoRule => panic!("no rule"),
@@ -171,7 +172,7 @@ fn a_variable_that_comes_and_goes_is_there_or_not_and_never_removed() {
         .file("rules/B", "x");
     let rules = tree.open();
     let (inside, outside) = (tree.path("rules/uid/1/env/B"), tree.path("rules/B"));
-    let come_and_go = || {
+    let come_and_go = |_: &Reader| {
         fs::rename(&outside, &inside).unwrap();
         fs::rename(&inside, &outside).unwrap();
     };
@@ -186,17 +187,19 @@ fn a_variable_that_comes_and_goes_is_there_or_not_and_never_removed() {
 }
 
 /// Calls `look` for as long as another thread goes through its rounds of `change`, and at least once.
-fn while_running(rounds: usize, change: impl Fn() + Sync, look: impl Fn()) {
-    let done = AtomicBool::new(false);
+fn while_running(rounds: usize, change: impl Fn(&Reader) + Sync, look: impl Fn()) {
+    let (done, reader) = (AtomicBool::new(false), Reader::default());
     thread::scope(|scope| {
+        let _stopped = SetOnDrop(&reader.stopped);
         let writer = scope.spawn(|| {
             let _done = SetOnDrop(&done);
             for _ in 0..rounds {
-                change();
+                change(&reader);
             }
         });
         loop {
             look();
+            reader.looks.fetch_add(1, Ordering::AcqRel);
             if done.load(Ordering::Acquire) {
                 break;
             }
@@ -205,7 +208,24 @@ fn while_running(rounds: usize, change: impl Fn() + Sync, look: impl Fn()) {
     });
 }
 
-/// Ends the readers even if the writer panics.
+/// How far the one that looks has come.
+#[derive(Default)]
+struct Reader {
+    looks: AtomicUsize,
+    stopped: AtomicBool,
+}
+
+impl Reader {
+    /// Until the look of this moment is over, so that no look meets two changes.
+    fn finish_look(&self) {
+        let now = self.looks.load(Ordering::Acquire);
+        while self.looks.load(Ordering::Acquire) == now && !self.stopped.load(Ordering::Acquire) {
+            thread::yield_now();
+        }
+    }
+}
+
+/// Ends the other side's waiting even if this one panics.
 struct SetOnDrop<'a>(&'a AtomicBool);
 
 impl Drop for SetOnDrop<'_> {

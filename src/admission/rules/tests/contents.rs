@@ -197,12 +197,16 @@ fn variables_of_more_than_16_kib_in_all_fail() {
 
 #[test]
 fn thousands_of_entries_are_not_read_to_the_end() {
-    let mut many = Tree::new().file("rules/uid/1/allow", "");
-    let mut hidden = Tree::new().file("rules/uid/1/allow", "");
-    for count in 0..5000 {
-        many = many.file(&format!("rules/uid/1/env/V{count}"), "");
-        hidden = hidden.file(&format!("rules/uid/1/env/.{count}"), "");
-    }
+    let [many, hidden] = [("V", 3000), (".", 4100)].map(|(start, count)| {
+        let tree = Tree::new()
+            .file("rules/uid/1/allow", "")
+            .dir("rules/uid/1/env");
+        for number in 0..count {
+            let name = format!("rules/uid/1/env/{start}{number}");
+            fs::File::create(tree.path(&name)).unwrap();
+        }
+        tree
+    });
     assert_eq!(
         many.failure(1),
         many.shown("rules/uid/1/env holds more than 16384 bytes of variables")
@@ -281,4 +285,21 @@ fn an_unmapped_peer_meets_no_number_and_no_self() {
         tree.open().judge(&unmapped),
         Answer::Deny("uid/default".into())
     );
+}
+
+#[test]
+fn self_is_the_uid_in_uid_and_the_gid_in_gid() {
+    let tree = Tree::new()
+        .file("rules/uid/self/allow", "")
+        .file("rules/gid/self/deny", "");
+    let rules = RuleTree::open_as(&tree.rules(), 7, 8).unwrap();
+    let judge = |uid, gid| {
+        rules.judge(&Asker {
+            uid: Some(uid),
+            gid: Some(gid),
+        })
+    };
+    assert_eq!(granted(judge(7, 8)).key, "uid/self");
+    assert_eq!(judge(9, 8), Answer::Deny("gid/self".into()));
+    assert_eq!(judge(8, 7), Answer::NoRule);
 }
