@@ -1,2 +1,14 @@
 //! The integration tests: one binary, each module one subject.
-fn main() {}
+//!
+//! | module | its subject |
+//! | --- | --- |
+//! | `support` | the vocabulary: doors, clients, notices, users, what /proc says, systemd in namespaces |
+//! | `harness` | the vocabulary itself, tried on stand-ins: what the other tests lean on must hold |
+//!
+//! A test that lacks root or a program says `SKIPPED` and passes; with `DOORWARD_TESTS_ALL=1` it fails.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[macro_use]
+mod support;
+
+mod harness;

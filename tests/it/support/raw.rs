@@ -1,0 +1,100 @@
+//! The calls that no safe wrapper has. All unsafe code of the tests stands here and in the probe.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use super::User;
+
+fn check(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}
+
+/// Turns the calling thread, and it alone, into `user` for good. glibc's wrappers would turn all threads.
+pub fn become_user(user: &User) -> io::Result<()> {
+    // SAFETY: three system calls that take numbers and a pointer to `groups`, which outlives the call; the kernel
+    // refuses bad values. That the threads of this process then differ is no matter of memory.
+    unsafe {
+        check(libc::syscall(
+            libc::SYS_setgroups,
+            user.groups.len(),
+            user.groups.as_ptr(),
+        ))?;
+        check(libc::syscall(
+            libc::SYS_setresgid,
+            user.gid,
+            user.gid,
+            user.gid,
+        ))?;
+        check(libc::syscall(
+            libc::SYS_setresuid,
+            user.uid,
+            user.uid,
+            user.uid,
+        ))?;
+    }
+    Ok(())
+}
+
+/// Makes `command` start with exactly 0, 1, 2 and `placed` (number, descriptor) open, and end with the calling thread.
+pub fn place_descriptors(command: &mut Command, placed: Vec<(RawFd, OwnedFd)>) {
+    let place = move || {
+        // First out of each other's way, then to the numbers: a source may stand where another one belongs.
+        let mut spare = [-1; 64];
+        for ((_, fd), spare) in placed.iter().zip(&mut spare) {
+            // SAFETY: dup of a descriptor that `placed` keeps open.
+            *spare = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 1100) };
+            if *spare < 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        // SAFETY: in the child between fork and exec nothing owns these numbers but the standard library's pipe for exec
+        // errors, which is close-on-exec; where a placed descriptor replaces it, a failed exec shows as exit 1.
+        unsafe {
+            check(libc::syscall(
+                libc::SYS_close_range,
+                3,
+                u32::MAX,
+                libc::CLOSE_RANGE_CLOEXEC,
+            ))?;
+            for ((number, _), spare) in placed.iter().zip(&spare) {
+                check(libc::dup2(*spare, *number).into())?;
+            }
+            check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL).into())?;
+        }
+        Ok(())
+    };
+    // SAFETY: the closure makes system calls and builds no-heap errors only: sound between fork and exec.
+    unsafe { command.pre_exec(place) };
+}
+
+/// A copy of descriptor `number` of process `pid` (`pidfd_getfd`).
+pub fn descriptor_of(pid: i32, number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: both calls take numbers and yield a new close-on-exec descriptor that nobody else owns.
+    unsafe {
+        let pidfd = check(libc::syscall(libc::SYS_pidfd_open, pid, 0))?;
+        let pidfd = OwnedFd::from_raw_fd(pidfd as RawFd);
+        let copy = check(libc::syscall(
+            libc::SYS_pidfd_getfd,
+            pidfd.as_raw_fd(),
+            number,
+            0,
+        ))?;
+        Ok(OwnedFd::from_raw_fd(copy as RawFd))
+    }
+}
+
+/// Takes possession of descriptors that `recvmsg` has just put into this process.
+pub fn own(numbers: Vec<RawFd>) -> Vec<OwnedFd> {
+    // SAFETY: the caller got the numbers from the kernel in this very call, so nobody else owns them.
+    numbers
+        .into_iter()
+        .map(|number| unsafe { OwnedFd::from_raw_fd(number) })
+        .collect()
+}
