@@ -63,15 +63,30 @@ impl Dial {
 
     /// Connects, or says why not: `ConnectionRefused`, `PermissionDenied`, `WouldBlock` after the deadline.
     pub fn try_connect(self) -> io::Result<Client> {
-        match self.user.clone() {
-            None => self.here(),
-            Some(user) => std::thread::spawn(move || {
-                raw::become_user(&user)?;
-                self.here()
-            })
-            .join()
-            .expect("the connecting thread"),
+        let Some(user) = self.user.clone() else {
+            return self.here();
+        };
+        // Below /proc/PID/root, which is root's to enter, the directory is opened before root is given up.
+        let mut dial = self;
+        let mut entered = None;
+        if let (true, Some(dir), Some(name)) = (
+            dial.path.starts_with("/proc"),
+            dial.path.parent(),
+            dial.path.file_name(),
+        ) {
+            let dir = std::fs::File::open(dir)?;
+            dial.path = through(&dir).join(name);
+            entered = Some(dir);
         }
+        let connect = move || {
+            raw::become_user(&user)?;
+            dial.here()
+        };
+        let result = std::thread::spawn(connect)
+            .join()
+            .expect("the connecting thread");
+        drop(entered);
+        result
     }
 
     fn here(self) -> io::Result<Client> {
@@ -106,10 +121,12 @@ pub fn with_address<T>(
     let parent = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let dir = std::fs::File::open(parent)?;
-    let short = Path::new("/proc/self/fd")
-        .join(dir.as_raw_fd().to_string())
-        .join(name);
-    Ok(act(&UnixAddr::new(&short)?)?)
+    Ok(act(&UnixAddr::new(&through(&dir).join(name))?)?)
+}
+
+/// A short path to an open directory.
+fn through(dir: &std::fs::File) -> PathBuf {
+    Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string())
 }
 
 /// A connection; everything it waits for has the deadline.

@@ -16,6 +16,14 @@ macro_rules! need {
     };
 }
 
+/// `need!` for a test that boots systemd.
+#[macro_export]
+macro_rules! need_systemd {
+    () => {
+        need!(root, "systemctl", "systemd", "unshare", "nsenter")
+    };
+}
+
 /// The word for "must be root" among program names.
 pub const ROOT: &str = "(root)";
 

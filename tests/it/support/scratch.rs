@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -41,12 +42,27 @@ impl Scratch {
     }
 
     /// Writes an executable script, whole, and gives its path.
+    #[track_caller]
     pub fn script(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path(name);
-        fs::write(&path, text).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        write_script(&path, text);
         path
     }
+}
+
+/// Writes an executable script by another process: while this one has it open for writing, a child that some other
+/// test is just starting would hold it too, and running it would fail with "text file busy".
+#[track_caller]
+pub fn write_script(path: &Path, text: &str) {
+    let mut writer = Command::new("sh");
+    writer
+        .args(["-c", r#"printf %s "$2" >"$1" && chmod 0755 "$1""#, "sh"])
+        .arg(path)
+        .arg(text);
+    assert!(
+        writer.status().expect("sh").success(),
+        "unable to write {path:?}"
+    );
 }
 
 impl Drop for Scratch {
