@@ -51,8 +51,10 @@ keep() {
     mkdir "$leaf"
     sh "$0" --start "$state" "$leaf" >"$state/log" 2>&1 </dev/null &
     starter=$!
+    # From here on there is something to clear away, whoever dies and whatever is typed.
+    trap '' PIPE HUP INT TERM
     if init=$(booted); then
-        echo "$init"
+        echo "$init" || true
         exec >&-
         cat >/dev/null
     else
@@ -76,7 +78,7 @@ keep() {
 # Groups that a keeper left behind who was killed himself; the name ends in the keeper's pid.
 sweep() {
     for old in "$1"/doorward-test-*; do
-        [ -d "$old" ] && [ ! -d "/proc/${old##*-}" ] || continue
+        if [ ! -d "$old" ] || [ -d "/proc/${old##*-}" ]; then continue; fi
         find "$old" -depth -type d -exec rmdir {} + 2>/dev/null || true
     done
 }
