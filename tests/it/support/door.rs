@@ -1,20 +1,16 @@
-//! A running doorward and how to start it.
+//! How to start doorward.
 
 use std::ffi::{OsStr, OsString};
-use std::fmt::Display;
 use std::io::Read;
 use std::os::fd::{OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill, killpg};
-use nix::unistd::Pid;
-
 use super::lines::Lines;
-use super::notices::{Notice, Notices};
-use super::{Client, DEADLINE, Dial, Scratch, User, eventually, inspect, probe, raw};
+use super::notices::Notices;
+use super::{DEADLINE, Outcome, Scratch, Served, probe, raw};
 
 /// The binary under test.
 pub fn doorward() -> &'static Path {
@@ -22,7 +18,7 @@ pub fn doorward() -> &'static Path {
 }
 
 /// Finds whatever a door started, wherever it went: children inherit it.
-const MARK: &str = "DOORWARD_TEST";
+pub(super) const MARK: &str = "DOORWARD_TEST";
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
@@ -309,216 +305,6 @@ impl Door {
         Outcome {
             status,
             stderr: served.log.whole().join("\n"),
-        }
-    }
-}
-
-/// How a start ended that was to fail.
-#[derive(Debug)]
-pub struct Outcome {
-    /// Exit code or signal.
-    pub status: ExitStatus,
-    /// All it said.
-    pub stderr: String,
-}
-
-impl Outcome {
-    /// The exit code; panics if a signal ended it.
-    #[track_caller]
-    pub fn code(&self) -> i32 {
-        self.status
-            .code()
-            .unwrap_or_else(|| panic!("{}: {}", self.status, self.stderr))
-    }
-
-    /// Exit code `code`, and every one of `words` in what it said.
-    #[track_caller]
-    pub fn assert<S: Display>(&self, code: i32, words: impl IntoIterator<Item = S>) -> &Outcome {
-        assert_eq!(
-            self.status.code(),
-            Some(code),
-            "{}: {}",
-            self.status,
-            self.stderr
-        );
-        for word in words {
-            let word = word.to_string();
-            assert!(
-                self.stderr.contains(&word),
-                "{word:?} is not in: {}",
-                self.stderr
-            );
-        }
-        self
-    }
-}
-
-/// A doorward that runs. When dropped it is killed, with all it started, and its directory goes.
-pub struct Served {
-    child: Child,
-    log: Lines,
-    output: Lines,
-    notices: Option<Notices>,
-    socket: PathBuf,
-    mark: String,
-    scratch: Scratch,
-}
-
-impl Served {
-    /// Where it listens by `--bind`, else `DIR/s`.
-    pub fn socket(&self) -> PathBuf {
-        self.socket.clone()
-    }
-
-    /// Its process id.
-    pub fn pid(&self) -> i32 {
-        self.child.id() as i32
-    }
-
-    /// Its directory.
-    pub fn dir(&self) -> &Path {
-        self.scratch.dir()
-    }
-
-    /// A path in its directory.
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.scratch.path(name)
-    }
-
-    /// A client of its socket, as who runs the test.
-    #[track_caller]
-    pub fn connect(&self) -> Client {
-        self.dial().connect()
-    }
-
-    /// A client as another user.
-    #[track_caller]
-    pub fn connect_as(&self, user: &User) -> Client {
-        self.dial().user(user).connect()
-    }
-
-    /// A client yet to be described.
-    pub fn dial(&self) -> Dial {
-        Dial::to(self.socket())
-    }
-
-    /// The lines on its stderr so far.
-    pub fn log(&self) -> Vec<String> {
-        self.log.all()
-    }
-
-    /// The first log line with `text` that no wait before has taken; waits for it, and shows the log if it never comes.
-    #[track_caller]
-    pub fn wait_log(&self, text: &str) -> String {
-        self.log.take(text).unwrap_or_else(|| {
-            panic!(
-                "no (further) line with {text:?} in:\n{}",
-                self.log().join("\n")
-            )
-        })
-    }
-
-    /// How many log lines so far contain `text`.
-    pub fn count_log(&self, text: &str) -> usize {
-        self.log.count(text)
-    }
-
-    /// The lines on its stdout, which children have too.
-    pub fn output(&self) -> &Lines {
-        &self.output
-    }
-
-    /// The service manager's side.
-    #[track_caller]
-    pub fn notices(&self) -> &Notices {
-        self.notices.as_ref().expect("a NOTIFY_SOCKET")
-    }
-
-    /// Waits for a notification with `text`.
-    #[track_caller]
-    pub fn wait_notice(&self, text: &str) -> Notice {
-        let notices = self.notices();
-        notices
-            .wait_for(text, DEADLINE)
-            .unwrap_or_else(|| panic!("no {text:?} in {:#?}", notices.all()))
-    }
-
-    /// Sends it a signal.
-    #[track_caller]
-    pub fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.pid()), signal).expect("signal");
-    }
-
-    /// Waits for its end.
-    #[track_caller]
-    pub fn wait_exit(&mut self) -> ExitStatus {
-        let end = Instant::now() + DEADLINE;
-        loop {
-            if let Some(status) = self.child.try_wait().expect("wait") {
-                return status;
-            }
-            assert!(
-                Instant::now() < end,
-                "doorward does not end:\n{}",
-                self.log().join("\n")
-            );
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    /// SIGTERM, and the exit status.
-    #[track_caller]
-    pub fn stop(&mut self) -> ExitStatus {
-        self.signal(Signal::SIGTERM);
-        self.wait_exit()
-    }
-
-    /// Whether it still runs.
-    pub fn running(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
-    }
-
-    /// Its children that live.
-    pub fn children(&self) -> Vec<i32> {
-        inspect::children(self.pid())
-    }
-
-    /// Waits until it has exactly `count` children.
-    #[track_caller]
-    pub fn wait_children(&self, count: usize) -> Vec<i32> {
-        eventually(&format!("{count} children"), || {
-            self.children().len() == count
-        });
-        self.children()
-    }
-
-    /// Its open descriptors.
-    pub fn fds(&self) -> std::collections::BTreeMap<i32, String> {
-        inspect::fds(self.pid())
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        let mut left = match self.child.try_wait() {
-            Ok(None) => inspect::descendants(self.pid()),
-            _ => Vec::new(),
-        };
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        // Some may have been started since, or have lost their parent before: those carry the mark.
-        let mark = format!("{MARK}={}", self.mark).into_bytes();
-        left.extend(
-            inspect::pids()
-                .into_iter()
-                .filter(|&pid| inspect::environment(pid).contains(&mark)),
-        );
-        for pid in left {
-            let pid = Pid::from_raw(pid);
-            if nix::unistd::getpgid(Some(pid)) == Ok(pid) {
-                let _ = killpg(pid, Signal::SIGKILL);
-            }
-            let _ = kill(pid, Signal::SIGKILL);
         }
     }
 }

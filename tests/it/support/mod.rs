@@ -17,16 +17,20 @@ pub mod door;
 pub mod inspect;
 pub mod lines;
 pub mod notices;
+pub mod outcome;
 pub mod probe;
 pub mod raw;
 pub mod scratch;
+pub mod served;
 pub mod systemd;
 pub mod users;
 
 pub use client::{Client, Dial};
-pub use door::{Door, Outcome, Served, doorward};
+pub use door::{Door, doorward};
+pub use outcome::Outcome;
 pub use probe::{Report, probe};
 pub use scratch::Scratch;
+pub use served::Served;
 pub use systemd::Systemd;
 pub use users::User;
 
