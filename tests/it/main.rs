@@ -5,6 +5,7 @@
 //! | `support` | the vocabulary: doors, clients, notices, users, what /proc says, systemd in namespaces |
 //! | `harness` | the vocabulary itself, tried on stand-ins: what the other tests lean on must hold |
 //! | `harness_systemd` | the same of the systemd in namespaces |
+//! | `source` | where the listening socket comes from: inherited or bound |
 //!
 //! A test that lacks root or a program says `SKIPPED` and passes; with `DOORWARD_TESTS_ALL=1` it fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -14,3 +15,4 @@ mod support;
 
 mod harness;
 mod harness_systemd;
+mod source;

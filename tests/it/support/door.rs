@@ -302,9 +302,11 @@ impl Door {
                 "it was ready before it failed"
             );
         }
+        let stderr = served.log.whole().join("\n");
         Outcome {
             status,
-            stderr: served.log.whole().join("\n"),
+            stderr,
+            _door: served,
         }
     }
 }

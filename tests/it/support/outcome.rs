@@ -3,13 +3,16 @@
 use std::fmt::Display;
 use std::process::ExitStatus;
 
+use super::Served;
+
 /// Its exit and its words.
-#[derive(Debug)]
 pub struct Outcome {
     /// Exit code or signal.
     pub status: ExitStatus,
     /// All it said.
     pub stderr: String,
+    /// Keeps its directory, so that what it left there can be looked at.
+    pub(super) _door: Served,
 }
 
 impl Outcome {
