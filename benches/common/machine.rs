@@ -48,11 +48,3 @@ fn first_line(program: &str, arguments: &[&str]) -> Option<String> {
         .map(str::to_owned)
         .filter(|line| !line.is_empty() && output.status.success())
 }
-
-/// The path of `program`, if it is installed.
-pub fn find_program(program: &str) -> Option<std::path::PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .map(|directory| directory.join(program))
-        .find(|file| file.is_file())
-}

@@ -5,7 +5,6 @@ use super::scratch::{Scratch, forget_server, remember_server};
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -18,28 +17,16 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// A running server, with what it says on stderr kept in a file.
 pub struct Server {
     process: Child,
-    end_by: Signal,
     log: PathBuf,
 }
 
 impl Server {
     /// Starts `command`; its descriptors 0 and 1 are /dev/null. Dropped it gets SIGTERM, and SIGKILL if that does not
     /// help; and SIGKILL when this process dies, however it does.
-    pub fn start(scratch: &Scratch, command: &[OsString]) -> Result<Self> {
-        Self::start_to_end_by(Signal::SIGTERM, scratch, command)
-    }
-
-    /// The same for what does not heed SIGTERM.
-    pub fn start_to_be_killed(scratch: &Scratch, command: &[OsString]) -> Result<Self> {
-        Self::start_to_end_by(Signal::SIGKILL, scratch, command)
-    }
-
-    fn start_to_end_by(end_by: Signal, scratch: &Scratch, command: &[OsString]) -> Result<Self> {
+    pub fn start(scratch: &Scratch, command: &[String]) -> Result<Self> {
         let (program, arguments) = command.split_first().context("no command")?;
-        let log = scratch.join(format!(
-            "{}.log",
-            Path::new(program).file_name().unwrap_or(program).display()
-        ));
+        // One server runs at a time.
+        let log = scratch.join("log");
         let process = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "--"])
             .arg(program)
@@ -49,11 +36,7 @@ impl Server {
             .stderr(File::create(&log)?)
             .spawn()
             .context("unable to run setpriv (package util-linux)")?;
-        let server = Self {
-            process,
-            end_by,
-            log,
-        };
+        let server = Self { process, log };
         remember_server(server.pid());
         Ok(server)
     }
@@ -106,7 +89,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         forget_server(self.pid());
-        let _ = kill(self.pid(), self.end_by);
+        let _ = kill(self.pid(), Signal::SIGTERM);
         let deadline = Instant::now() + PATIENCE;
         while self.alive() && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(2));
@@ -117,7 +100,7 @@ impl Drop for Server {
 }
 
 /// The processes whose parent is `parent`. (/proc/PID/task/TID/children would be cheaper, where the kernel has it.)
-pub fn children_of(parent: Pid) -> Vec<Pid> {
+fn children_of(parent: Pid) -> Vec<Pid> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries
         .filter_map(|entry| child_of(parent, &entry.path()))

@@ -1,10 +1,11 @@
 //! Does the rate stay while connections are held open? And what does each cost the server in memory?
 #![forbid(unsafe_code)]
 
+use super::bench::Bench;
 use super::common::load::{ANSWER, Cell};
 use super::common::memory::Memory;
 use super::common::stats::Shuffle;
-use super::peers::{Bench, DOORWARD, FLOOR, S6};
+use super::peers::{DOORWARD, FLOOR, S6};
 use anyhow::{Context, Result, bail};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::io::Read;
@@ -110,9 +111,7 @@ fn measure_server(
         });
     }
     drop(connections);
-    if let Some(server) = running.server() {
-        server.wait_for_children();
-    }
+    running.wait_for_children();
     Ok(())
 }
 

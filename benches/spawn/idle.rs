@@ -1,8 +1,9 @@
 //! The memory of a server that has nothing to do: when it is up, and after it has served.
 #![forbid(unsafe_code)]
 
+use super::bench::Bench;
 use super::common::memory::Memory;
-use super::peers::{Bench, DOORWARD, Peer, S6};
+use super::peers::{DOORWARD, Peer, S6};
 use anyhow::Result;
 
 /// One server in one round.

@@ -3,6 +3,7 @@
 //! benches/README.md says what is measured and how to read it.
 #![forbid(unsafe_code)]
 
+mod bench;
 #[path = "../common/mod.rs"]
 mod common;
 mod held;
@@ -13,9 +14,9 @@ mod rate;
 mod report;
 
 use anyhow::Result;
+use bench::Bench;
 use common::{load, machine, parts::Parts, scratch};
 use options::Options;
-use peers::Bench;
 use std::path::Path;
 use std::process::ExitCode;
 

@@ -1,9 +1,9 @@
 //! Connections per second and their latency: every row, every number of clients, every round.
 #![forbid(unsafe_code)]
 
+use super::bench::Bench;
 use super::common::load::Cell;
 use super::common::stats::Shuffle;
-use super::peers::Bench;
 use anyhow::Result;
 
 /// One measured cell.

@@ -1,9 +1,10 @@
 //! What the figures say: tables for people on stdout, raw rows as CSV in target/bench.
 #![forbid(unsafe_code)]
 
+use super::bench::Bench;
 use super::common::load::{Cell, Errors};
 use super::common::stats::Spread;
-use super::peers::{Bench, FLOOR, S6};
+use super::peers::{FLOOR, S6};
 use super::{held, idle, rate};
 use anyhow::{Context, Result};
 use std::fmt::Write;
