@@ -93,11 +93,11 @@ fn flag(measured: &[rate::Measured], peer: usize, clients: usize) -> String {
     for (_, cell) in cells_of(measured, peer, clients) {
         errors.add(&cell.errors);
     }
-    let failures = measured
-        .iter()
-        .filter(|one| one.peer == peer)
-        .filter_map(|one| one.outcome.as_ref().err());
-    if let Some(failure) = failures.last() {
+    let failure = measured.iter().find_map(|one| {
+        let error = one.outcome.as_ref().err();
+        error.filter(|_| one.peer == peer)
+    });
+    if let Some(failure) = failure {
         return format!(" **FAILED: {failure:#}**");
     }
     if errors.total() > 0 {
