@@ -1,0 +1,141 @@
+//! Does the rate stay while connections are held open? And what does each cost the server in memory?
+#![forbid(unsafe_code)]
+
+use super::bench::Bench;
+use super::common::load::{ANSWER, Cell};
+use super::common::memory::Memory;
+use super::common::stats::Shuffle;
+use super::peers::{DOORWARD, FLOOR, S6};
+use anyhow::{Context, Result, bail};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use std::io::Read;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+/// One server with one number of connections held.
+pub struct Measured {
+    pub round: usize,
+    pub server: &'static str,
+    pub held: usize,
+    /// Of the server alone, before the load.
+    pub memory: Memory,
+    pub cells: Vec<(usize, Cell)>,
+}
+
+impl Measured {
+    /// Connections per second with so many clients.
+    pub fn rate(&self, clients: usize) -> Option<f64> {
+        self.cells
+            .iter()
+            .find(|(some, _)| *some == clients)
+            .map(|(_, cell)| cell.rate())
+    }
+}
+
+/// s6-ipcserver is given `-c 1000`, its documented most; some room is left for the load.
+const S6_MOST: usize = 900;
+/// 64 clients say little more here than 8, and cost as much time.
+pub const CLIENTS: [usize; 2] = [1, 8];
+/// Fewer rounds than for the rates: the ratios are taken within one server's life, which steadies them.
+const MAX_ROUNDS: usize = 3;
+
+/// Runs doorward, the floor and s6-ipcserver, as far as they are among the rows.
+pub fn measure(bench: &mut Bench) -> Result<Vec<Measured>> {
+    raise_descriptor_limit(bench.options.held.iter().copied().max().unwrap_or(0))?;
+    let servers: Vec<_> = [DOORWARD, FLOOR, S6]
+        .into_iter()
+        .filter(|server| bench.peers.iter().any(|peer| peer.name.starts_with(server)))
+        .collect();
+    let mut shuffle = Shuffle::new();
+    let mut measured = Vec::new();
+    let mut failures = Vec::new();
+    let rounds = bench.options.rounds.min(MAX_ROUNDS);
+    for round in 0..rounds {
+        eprint!("\rheld: round {}/{rounds} ", round + 1);
+        for server in shuffle
+            .order(servers.len())
+            .into_iter()
+            .filter_map(|index| servers.get(index))
+        {
+            if let Err(error) = measure_server(bench, round, server, &mut measured) {
+                failures.push(format!(
+                    "{server} with held connections, round {}: {error:#}",
+                    round + 1
+                ));
+            }
+        }
+    }
+    eprintln!();
+    bench.missing.extend(failures);
+    Ok(measured)
+}
+
+fn measure_server(
+    bench: &Bench,
+    round: usize,
+    name: &'static str,
+    measured: &mut Vec<Measured>,
+) -> Result<()> {
+    let wanted = bench
+        .options
+        .held
+        .iter()
+        .map(|&held| if name == S6 { held.min(S6_MOST) } else { held });
+    let mut steps: Vec<usize> = wanted.collect();
+    steps.dedup();
+    let room = if name == S6 {
+        1000
+    } else {
+        steps.iter().max().unwrap_or(&0) + 1000
+    };
+    let mut running = bench.start_holding(name, room)?;
+    // The first use of everything is not what is measured; it also waits until the server is there.
+    running.load(8, 0.1)?;
+    let mut connections = Vec::new();
+    for held in steps {
+        while connections.len() < held {
+            connections.push(hold(running.socket())?);
+        }
+        let memory = Memory::of(running.pid()?)?;
+        let mut cells = Vec::new();
+        for clients in CLIENTS {
+            cells.push((clients, running.load(clients, bench.options.seconds)?));
+        }
+        measured.push(Measured {
+            round,
+            server: name,
+            held,
+            memory,
+            cells,
+        });
+    }
+    drop(connections);
+    running.wait_for_children();
+    Ok(())
+}
+
+/// One connection whose child has started, and now waits for our end of file.
+fn hold(socket: &Path) -> Result<UnixStream> {
+    let mut connection = UnixStream::connect(socket)?;
+    connection.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let mut answer = [0; ANSWER.len()];
+    connection
+        .read_exact(&mut answer)
+        .context("a held connection was not answered")?;
+    if answer != ANSWER {
+        bail!("a held connection was answered {answer:?}");
+    }
+    Ok(connection)
+}
+
+fn raise_descriptor_limit(held: usize) -> Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    if hard < held as u64 + 100 {
+        bail!(
+            "the limit of {hard} descriptors does not allow {held} held connections (see --held)"
+        );
+    }
+    Ok(())
+}

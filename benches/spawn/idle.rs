@@ -1,0 +1,63 @@
+//! The memory of a server that has nothing to do: when it is up, and after it has served.
+#![forbid(unsafe_code)]
+
+use super::bench::Bench;
+use super::common::memory::Memory;
+use super::peers::{DOORWARD, Peer, S6};
+use anyhow::Result;
+
+/// One server in one round.
+pub struct Measured {
+    pub round: usize,
+    pub server: String,
+    /// After the few connections that show that it is up.
+    pub idle: Memory,
+    /// After half a second of 64 clients.
+    pub served: Memory,
+}
+
+const ROUNDS: usize = 3;
+
+/// The rows whose memory is compared: each one process that keeps running, of which its children are no part.
+const ROWS: [&str; 5] = [DOORWARD, "also", S6, "unixserver", "socat"];
+
+/// Measures them.
+pub fn measure(bench: &mut Bench) -> Vec<Measured> {
+    let mut measured = Vec::new();
+    let mut failures = Vec::new();
+    for round in 0..bench.options.rounds.min(ROUNDS) {
+        for peer in bench.peers.iter().filter(|peer| is_compared(&peer.name)) {
+            match measure_server(bench, round, peer) {
+                Ok(one) => measured.push(one),
+                Err(error) => failures.push(format!(
+                    "memory of {}, round {}: {error:#}",
+                    peer.name,
+                    round + 1
+                )),
+            }
+        }
+    }
+    bench.missing.extend(failures);
+    measured
+}
+
+fn is_compared(name: &str) -> bool {
+    ROWS.iter().any(|row| name.starts_with(row))
+        && !name.ends_with("access")
+        && !name.ends_with("--allow")
+}
+
+fn measure_server(bench: &Bench, round: usize, peer: &Peer) -> Result<Measured> {
+    let mut running = bench.start(peer)?;
+    // No more than shows that it is up: one client for no time.
+    running.load(1, 0.0)?;
+    let idle = Memory::of(running.pid()?)?;
+    running.load(64, 0.5)?;
+    let served = Memory::of(running.pid()?)?;
+    Ok(Measured {
+        round,
+        server: peer.name.clone(),
+        idle,
+        served,
+    })
+}

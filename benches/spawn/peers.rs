@@ -1,0 +1,217 @@
+//! The rows: who is measured, and by which command line or units each is started.
+#![forbid(unsafe_code)]
+
+use super::common::parts::Parts;
+use anyhow::{Result, bail};
+use nix::unistd::geteuid;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The names that ratios and other parts refer to.
+pub const FLOOR: &str = "floor, 4 threads";
+pub const S6: &str = "s6-ipcserver";
+pub const DOORWARD: &str = "doorward spawn";
+
+/// Every check of doorward's at work, with as much room as s6-ipcserver is given below; and as quiet.
+const DOORWARD_OPTIONS: &str = "spawn -q --max 1000 --max-per-user 1000 --rate 1000000/1";
+/// The packages of Debian that hold the neighbours.
+const PACKAGES: [&str; 4] = ["s6", "ucspi-unix", "socat", "systemd"];
+
+/// One row of the table.
+pub struct Peer {
+    pub name: String,
+    /// Where its program comes from, for who lacks it.
+    pub package: &'static str,
+    pub start: Start,
+}
+
+/// How a row is started.
+pub enum Start {
+    /// A command that listens on the socket.
+    Process(Vec<String>),
+    /// A socket unit and its service, under a systemd of our own.
+    Units(Units),
+}
+
+/// Lines for a socket unit's section and for its service's.
+pub struct Units {
+    pub socket: &'static str,
+    pub service: String,
+    /// Whether the service is a template, of which each connection makes an instance.
+    pub template: bool,
+}
+
+/// What the commands need to name.
+pub struct Places<'a> {
+    pub socket: &'a Path,
+    pub rules: &'a Path,
+    pub parts: &'a Parts,
+    pub doorward: &'a Path,
+    /// Another build of doorward.
+    pub also: Option<&'a Path>,
+}
+
+/// The rows that are one command each.
+pub fn processes(places: &Places) -> Vec<Peer> {
+    let [socket, rules, child] =
+        [places.socket, places.rules, &places.parts.child].map(|path| path.display().to_string());
+    let mut rows = floor(places, &socket, &child);
+    rows.extend(doorward(DOORWARD, places.doorward, &socket, &rules, &child));
+    if let Some(also) = places.also {
+        rows.extend(doorward(
+            &format!("also {}", also.display()),
+            also,
+            &socket,
+            &rules,
+            &child,
+        ));
+    }
+    let s6 = format!("s6-ipcserver -q -c 1000 -C 1000 {socket}");
+    let access = format!("s6-ipcserver-access -v0 -i {rules}");
+    rows.extend([
+        process(S6, "s6", &format!("{s6} {child} 1"), &[]),
+        process(
+            "s6-ipcserver + access",
+            "s6",
+            &format!("{s6} {access} {child} 1"),
+            &[],
+        ),
+        process(
+            "unixserver",
+            "ucspi-unix",
+            &format!("unixserver -q -c 1000 -b 1000 {socket} {child} 1"),
+            &[],
+        ),
+        process(
+            "socat fork",
+            "socat",
+            &format!("socat UNIX-LISTEN:{socket},fork,backlog=1000"),
+            &[&format!("EXEC:{child} 1,nofork")],
+        ),
+        process(
+            "systemd-socket-activate -a",
+            "systemd",
+            &format!("systemd-socket-activate -a --inetd -l {socket} {child} 1"),
+            &[],
+        ),
+    ]);
+    rows
+}
+
+fn floor(places: &Places, socket: &str, child: &str) -> Vec<Peer> {
+    let floor = places.parts.floor.display();
+    [(FLOOR, 4), ("floor, 1 thread", 1)]
+        .map(|(name, threads)| {
+            process(
+                name,
+                "gcc",
+                &format!("{floor} {socket} {threads} {child} 7"),
+                &[],
+            )
+        })
+        .into()
+}
+
+fn doorward(name: &str, program: &Path, socket: &str, rules: &str, child: &str) -> [Peer; 2] {
+    let program = program.display();
+    [
+        ("--allow", "--allow all"),
+        ("--rules", &format!("--rules {rules}")),
+    ]
+    .map(|(kind, admission)| {
+        let command =
+            format!("{program} {DOORWARD_OPTIONS} --bind {socket} {admission} -- {child} 7");
+        process(&format!("{name} {kind}"), "doorward", &command, &[])
+    })
+}
+
+/// No path of ours holds white space, so a command line may be written as one; `more` are words that do.
+fn process(name: &str, package: &'static str, command: &str, more: &[&str]) -> Peer {
+    let words = command
+        .split_whitespace()
+        .chain(more.iter().copied())
+        .map(str::to_owned)
+        .collect();
+    Peer {
+        name: name.to_owned(),
+        package,
+        start: Start::Process(words),
+    }
+}
+
+/// The names of the rows that need a systemd to serve them.
+pub const UNITS: [&str; 2] = ["systemd Accept=yes", "doorward under systemd"];
+
+/// These rows; `doorward` and `child` are paths inside.
+pub fn units(doorward: &Path, child: &Path) -> Vec<Peer> {
+    let (doorward, child) = (doorward.display(), child.display());
+    let accept_yes = Units {
+        socket: "Accept=yes\nMaxConnections=4096\nTriggerLimitIntervalSec=0",
+        service: format!(
+            "ExecStart={child} 1\nStandardInput=socket\nStandardOutput=socket\nStandardError=null"
+        ),
+        template: true,
+    };
+    let accept_no = Units {
+        socket: "Accept=no",
+        service: format!(
+            "Type=notify\nExecStart={doorward} {DOORWARD_OPTIONS} --allow all -- {child} 7\nTasksMax=8192"
+        ),
+        template: false,
+    };
+    let starts = [accept_yes, accept_no].map(Start::Units);
+    UNITS
+        .into_iter()
+        .zip(starts)
+        .map(|(name, start)| Peer {
+            name: name.to_owned(),
+            package: "systemd",
+            start,
+        })
+        .collect()
+}
+
+/// The servers whose children can be held open, for `room` connections: the child also waits for the end of its input.
+pub fn holding(name: &str, room: usize, places: &Places) -> Vec<String> {
+    let [socket, child, floor, doorward] = [
+        places.socket,
+        &places.parts.child,
+        &places.parts.floor,
+        places.doorward,
+    ]
+    .map(|path: &Path| path.display());
+    let command = match name {
+        FLOOR => format!("{floor} {socket} 4 {child} 7 6"),
+        S6 => format!("s6-ipcserver -q -c {room} -C {room} {socket} {child} 1 0"),
+        _ => format!(
+            "{doorward} spawn -q --bind {socket} --max {room} --max-per-user {room} --rate 1000000/1 --allow all -- {child} 7 6"
+        ),
+    };
+    command.split_whitespace().map(str::to_owned).collect()
+}
+
+/// Installs the neighbours.
+pub fn install() -> Result<()> {
+    if !geteuid().is_root() {
+        bail!("--install needs root");
+    }
+    let status = Command::new("apt-get")
+        .args(["install", "-y", "--no-install-recommends"])
+        .args(PACKAGES)
+        .status()?;
+    if !status.success() {
+        bail!("apt-get: {status}");
+    }
+    Ok(())
+}
+
+/// The path of `program`, if it is there.
+pub fn find_program(program: &str) -> Option<PathBuf> {
+    if program.contains('/') {
+        return Some(PathBuf::from(program));
+    }
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|directory| directory.join(program))
+        .find(|file| file.is_file())
+}
