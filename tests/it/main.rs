@@ -6,6 +6,8 @@
 //! | `harness` | the vocabulary itself, tried on stand-ins: what the other tests lean on must hold |
 //! | `harness_systemd` | the same of the systemd in namespaces |
 //! | `source` | where the listening socket comes from: inherited or bound |
+//! | `s6`, `runit`, `inetd` | the files of contrib under the real supervisors, and sockets that they hand over |
+//! | `programs` | real programs behind the door, by the bridges of contrib, and the demonstration |
 //!
 //! A test that lacks root or a program says `SKIPPED` and passes; with `DOORWARD_TESTS_ALL=1` it fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -16,3 +18,7 @@ mod support;
 mod harness;
 mod harness_systemd;
 mod source;
+mod inetd;
+mod programs;
+mod runit;
+mod s6;

@@ -5,10 +5,10 @@ use std::io::Read;
 use std::os::fd::{OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::lines::Lines;
+use super::mark::Mark;
 use super::notices::Notices;
 use super::{DEADLINE, Outcome, Scratch, Served, probe, raw};
 
@@ -16,11 +16,6 @@ use super::{DEADLINE, Outcome, Scratch, Served, probe, raw};
 pub fn doorward() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_doorward"))
 }
-
-/// Finds whatever a door started, wherever it went: children inherit it.
-pub(super) const MARK: &str = "DOORWARD_TEST";
-
-static COUNT: AtomicU32 = AtomicU32::new(0);
 
 /// What is to be started. Unless told otherwise: `doorward spawn --bind DIR/s OPTIONS PROG...` with no descriptors but
 /// 0 (/dev/null), 1 and 2 (pipes of ours), an environment of PATH and NOTIFY_SOCKET alone, no signal changed.
@@ -226,15 +221,11 @@ impl Door {
     /// Starts it, ready or not.
     #[track_caller]
     pub fn start<S: AsRef<OsStr>>(self, program: impl IntoIterator<Item = S>) -> Served {
-        let mark = format!(
-            "{}-{}",
-            std::process::id(),
-            COUNT.fetch_add(1, Ordering::Relaxed)
-        );
+        let mark = Mark::new();
         let notices = match (self.notify, self.notify_abstract) {
             (false, _) => None,
             (true, false) => Some(Notices::at_path(&self.scratch.path("notify"))),
-            (true, true) => Some(Notices::at_name(&format!("doorward-test-{mark}"))),
+            (true, true) => Some(Notices::at_name(&format!("doorward-test-{}", mark.text()))),
         };
         let mut words = self.wrap;
         if let Some(mode) = self.activated {
@@ -251,12 +242,11 @@ impl Door {
 
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).env_clear();
-        command
-            .env(
-                "PATH",
-                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            )
-            .env(MARK, &mark);
+        command.env(
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        );
+        mark.put_on(&mut command);
         if let Some(notices) = &notices {
             command.env("NOTIFY_SOCKET", notices.address());
         }

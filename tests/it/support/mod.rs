@@ -16,6 +16,8 @@ pub mod client;
 pub mod door;
 pub mod inspect;
 pub mod lines;
+pub mod mark;
+pub mod neighbour;
 pub mod notices;
 pub mod outcome;
 pub mod probe;
@@ -27,6 +29,7 @@ pub mod users;
 
 pub use client::{Client, Dial};
 pub use door::{Door, doorward};
+pub use neighbour::Neighbour;
 pub use outcome::Outcome;
 pub use probe::{Report, probe};
 pub use scratch::Scratch;

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::door::MARK;
 use super::lines::Lines;
+use super::mark::Mark;
 use super::notices::{Notice, Notices};
 use super::{Client, DEADLINE, Dial, Scratch, User, eventually, inspect};
 
@@ -19,7 +19,7 @@ pub struct Served {
     pub(super) output: Lines,
     pub(super) notices: Option<Notices>,
     pub(super) socket: PathBuf,
-    pub(super) mark: String,
+    pub(super) mark: Mark,
     pub(super) scratch: Scratch,
 }
 
@@ -159,25 +159,6 @@ impl Served {
 
 impl Drop for Served {
     fn drop(&mut self) {
-        let mut left = match self.child.try_wait() {
-            Ok(None) => inspect::descendants(self.pid()),
-            _ => Vec::new(),
-        };
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        // Some may have been started since, or have lost their parent before: those carry the mark.
-        let mark = format!("{MARK}={}", self.mark).into_bytes();
-        left.extend(
-            inspect::pids()
-                .into_iter()
-                .filter(|&pid| inspect::environment(pid).contains(&mark)),
-        );
-        for pid in left {
-            let pid = Pid::from_raw(pid);
-            if nix::unistd::getpgid(Some(pid)) == Ok(pid) {
-                let _ = killpg(pid, Signal::SIGKILL);
-            }
-            let _ = kill(pid, Signal::SIGKILL);
-        }
+        self.mark.end_all(&mut self.child);
     }
 }

@@ -1,0 +1,125 @@
+//! Under s6: the service directory of contrib as it is, readiness, a clean end, and sockets handed over on descriptor 0.
+
+use nix::sys::signal::Signal;
+
+use crate::support::neighbour::assert_no_child_listens;
+use crate::support::{Neighbour, Report, eventually, inspect, probe};
+
+/// A scan directory with contrib's service in it.
+fn scanned() -> Neighbour {
+    let mut s6 = Neighbour::new();
+    s6.write("SCAN", "");
+    s6.copy("contrib/s6/doorward-echo");
+    let mut scan = s6.command("s6-svscan");
+    scan.arg(".");
+    s6.start(&mut scan);
+    s6
+}
+
+const SERVICE: &str = "doorward-echo";
+
+#[test]
+fn service_directory_answers_and_logs_and_is_ready_when_it_listens() {
+    need!("s6-svscan", "execlineb", "s6-log");
+    let mut s6 = scanned();
+    eventually("s6-supervise", || {
+        s6.run("s6-svok", &[SERVICE]).status.success()
+    });
+
+    // -U: until it says on descriptor 3 that it is ready.
+    s6.say("s6-svwait", &["-U", "-t", "20000", SERVICE]);
+    let me = nix::unistd::geteuid();
+    let gid = nix::unistd::getegid();
+    // No patience here: ready means listening.
+    let answer = s6.connect("doorward-echo/socket").read_text();
+    let start = format!("you are uid {me}, gid {gid}, groups ");
+    assert!(answer.starts_with(&start), "{answer}");
+    assert!(answer.ends_with(&format!(", pid {}\n", std::process::id())));
+
+    eventually("the start in the log", || {
+        std::fs::read_to_string(s6.path("doorward-echo/log-files/current"))
+            .is_ok_and(|log| log.contains("doorward: ") && log.contains("serving socket"))
+    });
+
+    let doorward = s6.doorward();
+    s6.say("s6-svc", &["-wD", "-T", "20000", "-d", SERVICE]);
+    assert!(!inspect::alive(doorward));
+    assert!(
+        !s6.path("doorward-echo/socket").exists(),
+        "the socket is gone"
+    );
+    let state = s6.say("s6-svstat", &["-o", "up,exitcode,signal", SERVICE]);
+    assert_eq!(state.trim(), "false 0 NA", "a clean end");
+
+    s6.say("s6-svc", &["-wU", "-T", "20000", "-u", SERVICE]);
+    assert!(
+        s6.connect("doorward-echo/socket")
+            .read_text()
+            .starts_with("you are uid")
+    );
+
+    assert!(s6.stop(Signal::SIGTERM).success());
+    s6.assert_all_ended();
+}
+
+#[test]
+fn no_child_under_s6_holds_the_listening_socket_or_the_notification_descriptor() {
+    need!("s6-svscan", "execlineb");
+    let mut s6 = Neighbour::new();
+    s6.copy("contrib/s6/doorward-echo");
+    let run = format!(
+        "#!/bin/sh\nexec doorward spawn --ready-fd 3 --bind socket --inetd {} report-hold 1\n",
+        probe().display()
+    );
+    s6.script("doorward-echo/run", &run);
+    let mut scan = s6.command("s6-svscan");
+    scan.arg(".");
+    s6.start(&mut scan);
+    let mut client = s6.connect("doorward-echo/socket");
+    let mut report = String::new();
+    while !report.ends_with("end \n") {
+        report += &client.read_line();
+        report += "\n";
+    }
+    let fds = Report::parse(report).fds();
+    assert_eq!(fds.keys().copied().collect::<Vec<_>>(), [0, 1, 2]);
+    assert!(fds.values().all(|fd| !fd.listening), "{fds:?}");
+    assert_no_child_listens(s6.doorward());
+}
+
+#[test]
+fn wrong_use_stays_down_instead_of_starting_again_and_again() {
+    need!("s6-svscan", "execlineb");
+    let mut s6 = Neighbour::new();
+    s6.copy("contrib/s6/doorward-echo");
+    s6.script(
+        "doorward-echo/run",
+        "#!/bin/sh\nexec doorward spawn --bind socket --mode 999 true\n",
+    );
+    let mut scan = s6.command("s6-svscan");
+    scan.arg(".");
+    s6.start(&mut scan);
+    eventually("the end of trying", || {
+        let state = s6.run("s6-svstat", &["-o", "up,wantedup,exitcode", SERVICE]);
+        String::from_utf8_lossy(&state.stdout).trim() == "false false 100"
+    });
+}
+
+#[test]
+fn socketbinder_of_s6_hands_its_socket_over_on_descriptor_0() {
+    need!("s6-ipcserver-socketbinder");
+    let mut s6 = Neighbour::new();
+    let mut binder = s6.command("s6-ipcserver-socketbinder");
+    binder.args(["-a", "0600", "socket", "doorward", "spawn", "--inetd"]);
+    binder.arg(probe()).args(["report", "1"]);
+    s6.start(&mut binder);
+    let report = Report::parse(s6.connect("socket").read_to_end());
+    assert_eq!(report.fd_numbers(), [0, 1, 2]);
+    assert!(report.fds().values().all(|fd| !fd.listening));
+    assert_eq!(report.env("PROTO").as_deref(), Some("IPC"));
+    assert!(s6.stop(Signal::SIGTERM).success());
+    assert!(
+        s6.path("socket").exists(),
+        "an inherited socket's node is not ours to remove"
+    );
+}
