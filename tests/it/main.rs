@@ -6,6 +6,7 @@
 //! | `harness` | the vocabulary itself, tried on stand-ins: what the other tests lean on must hold |
 //! | `harness_systemd` | the same of the systemd in namespaces |
 //! | `source` | where the listening socket comes from: inherited or bound |
+//! | `units` | the units under the real systemd, and what checks them |
 //! | `s6`, `runit`, `inetd` | the files of contrib under the real supervisors, and sockets that they hand over |
 //! | `programs` | real programs behind the door, by the bridges of contrib, and the demonstration |
 //!
@@ -22,3 +23,4 @@ mod inetd;
 mod programs;
 mod runit;
 mod s6;
+mod units;

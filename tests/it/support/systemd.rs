@@ -95,7 +95,9 @@ impl Systemd {
     /// Writes an executable script inside.
     #[track_caller]
     pub fn script(&self, inside: &str, text: &str) {
-        super::scratch::write_script(&self.path(inside), text);
+        let to = self.path(inside);
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        super::scratch::write_script(&to, text);
     }
 
     /// Installs a unit (or, as `x.service.d/y.conf`, a drop-in) by its text, and reloads.
