@@ -312,6 +312,9 @@ fn drop_ins_that_the_comments_name_loosen_what_they_say() {
     let network = "[Service]\nPrivateNetwork=no\nIPAddressDeny=\nRestrictAddressFamilies=AF_UNIX AF_INET AF_INET6\n";
     let inet = "perl -MSocket -e 'socket(S, AF_INET, SOCK_STREAM, 0) && print qq(yes\\n)' 2>&1";
     let become_other = "s6-setuidgid nobody id -u 2>&1";
+    let namespaces = "[Service]\nRestrictNamespaces=no\nSystemCallFilter=@mount\n";
+    let container =
+        "unshare --map-root-user --mount sh -c 'mount -t tmpfs none /tmp && echo yes' 2>&1";
     let cases = [
         ("other-no", "", become_other, None),
         ("other-yes", root, become_other, Some("65534\n")),
@@ -322,6 +325,8 @@ fn drop_ins_that_the_comments_name_loosen_what_they_say() {
             "touch /var/lib/write-yes/it && echo yes",
             Some("yes\n"),
         ),
+        ("container-no", "", container, None),
+        ("container-yes", namespaces, container, Some("yes\n")),
         ("inet-no", "", inet, None),
         ("inet-yes", network, inet, Some("yes\n")),
     ];
