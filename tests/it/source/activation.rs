@@ -6,7 +6,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::Signal;
 use nix::sys::socket::SockType;
 
-use super::{assert_plain_child, listening, reporter, stream};
+use super::{assert_plain_child, holder, listening, reporter, stream};
 use crate::support::{Dial, Door, Report};
 
 #[test]
@@ -27,7 +27,7 @@ fn several_inherited_sockets_are_served_and_share_their_limits() {
     let (a, b) = (door.path("a"), door.path("b"));
     let door = door
         .listen_fds([stream(&a), stream(&b)], &[])
-        .serve(["cat", "/dev/fd/6"]);
+        .serve(holder());
 
     let mut first = Dial::to(&a).connect();
     door.wait_children(1);
@@ -179,7 +179,7 @@ fn inherited_seqpacket_socket_is_served_without_asking() {
     let path = door.path("s");
     let door = door
         .listen_fds([listening(SockType::SeqPacket, &path)], &[])
-        .serve(["cat", "/dev/fd/6"]);
+        .serve(holder());
     let _client = door.dial().seqpacket().connect();
     door.wait_children(1);
 }

@@ -45,6 +45,15 @@ fn reporter() -> [String; 3] {
     ]
 }
 
+/// The program that keeps the connection until its client ends it.
+fn holder() -> [String; 3] {
+    [
+        probe().to_str().unwrap().to_owned(),
+        "hold".to_owned(),
+        "6".to_owned(),
+    ]
+}
+
 /// Permission bits of a node.
 fn mode(path: &Path) -> u32 {
     std::fs::symlink_metadata(path).unwrap().mode() & 0o7777
