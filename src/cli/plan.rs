@@ -4,7 +4,7 @@
 use super::args::{Delivery, Spawn};
 use crate::admission::{Effect, Limits, Rate, Who};
 use crate::delivery::{Channels, Layout};
-use crate::exit::{self, Result, wrong_use};
+use crate::exit::{Result, wrong_use};
 use crate::privileges::{self, Identity};
 use crate::report::Verbosity;
 use crate::source::{Address, Owner, Wanted};
@@ -336,17 +336,6 @@ fn is_prefix(text: &str) -> bool {
         .next()
         .is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_')
         && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-}
-
-/// A descriptor that an option names must be open when the process starts.
-pub(super) fn must_be_open(option: &str, fd: RawFd) -> exit::Result<()> {
-    if crate::sys::fd::is_open(fd) {
-        Ok(())
-    } else {
-        Err(wrong_use(format!(
-            "{option} {fd}: descriptor {fd} is not open"
-        )))
-    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use super::Parent;
 use super::args::Spawn;
-use super::plan::{self, RuleSource, SpawnPlan, must_be_open};
+use super::plan::{self, RuleSource, SpawnPlan};
 use crate::admission::{List, Mapping, Room, RuleTree, Rules};
 use crate::delivery::{Found, Layout, Program, Recipe, Template, find, occupy_layout_numbers};
 use crate::exit::{self, Unable as _, wrong_use};
@@ -11,6 +11,7 @@ use crate::report::{self, event, info};
 use crate::serve::{self, Manager, Orders, ReadyFd};
 use crate::source::{self, Listening};
 use crate::{privileges, sys};
+use nix::sys::socket::{getsockopt, sockopt::AcceptConn};
 use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt as _;
@@ -77,10 +78,10 @@ pub(super) fn run(spawn: Box<Spawn>, parent: Parent) -> exit::Result<u8> {
 /// Makes sure that a child gets what it is meant to get and nothing else; gives /dev/null, which takes the place of what is not there.
 fn descriptors(plan: &SpawnPlan) -> exit::Result<OwnedFd> {
     for &fd in &plan.keep_fds {
-        must_be_open("--keep-fd", fd)?;
+        must_be_usable("--keep-fd", fd)?;
     }
     if let Some(fd) = plan.ready_fd {
-        must_be_open("--ready-fd", fd)?;
+        must_be_usable("--ready-fd", fd)?;
     }
     // Whatever the parent left open, it is not the children's.
     sys::fd::cloexec_from_three().unable("set close-on-exec")?;
@@ -93,6 +94,22 @@ fn descriptors(plan: &SpawnPlan) -> exit::Result<OwnedFd> {
         sys::fd::replace_standard(null.as_fd(), 0).unable("replace descriptor 0")?;
     }
     Ok(null)
+}
+
+/// A descriptor that an option names must be open when the process starts, and no listening socket: one that is to be
+/// served would be taken away under the option, and no child may hold any.
+fn must_be_usable(option: &str, fd: RawFd) -> exit::Result<()> {
+    let Some(named) = sys::fd::inherited(fd) else {
+        return Err(wrong_use(format!(
+            "{option} {fd}: descriptor {fd} is not open"
+        )));
+    };
+    if getsockopt(&named, AcceptConn).unwrap_or(false) {
+        return Err(wrong_use(format!(
+            "{option} {fd}: descriptor {fd} is a listening socket"
+        )));
+    }
+    Ok(())
 }
 
 fn ready_fd(number: RawFd, low: RawFd) -> exit::Result<ReadyFd> {
