@@ -18,9 +18,9 @@ mod support;
 
 mod harness;
 mod harness_systemd;
-mod source;
 mod inetd;
 mod programs;
 mod runit;
 mod s6;
+mod source;
 mod units;

@@ -3,6 +3,7 @@
 mod access;
 mod activation;
 mod bind;
+mod hostile;
 mod lock;
 mod mismatch;
 mod run_as;
