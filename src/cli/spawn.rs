@@ -5,7 +5,7 @@ use super::Parent;
 use super::args::Spawn;
 use super::plan::{self, RuleSource, SpawnPlan};
 use crate::admission::{List, Mapping, Room, RuleTree, Rules};
-use crate::delivery::{Found, Layout, Program, Recipe, Template, find, occupy_layout_numbers};
+use crate::delivery::{Found, Landings, Layout, Program, Recipe, Template, find};
 use crate::exit::{self, Unable as _, wrong_use};
 use crate::report::{self, event, info};
 use crate::serve::{self, Manager, Orders, ReadyFd};
@@ -33,7 +33,9 @@ pub(super) fn run(spawn: Box<Spawn>, parent: Parent) -> exit::Result<u8> {
     let program = Program::look_up(plan.prog)?;
 
     let sockets = source::obtain(&plan.wanted, parent.activation)?;
-    let numbers = occupy_layout_numbers(null.as_fd()).unable("reserve descriptors")?;
+    let doors = serve::doors(sockets.iter().count());
+    let landings =
+        Landings::reserve(null.as_fd(), doors, plan.channels, low).unable("reserve descriptors")?;
     if let Some(identity) = &plan.run_as {
         privileges::become_identity(identity)?;
         Program::look_up(program.argv.clone())?;
@@ -46,7 +48,7 @@ pub(super) fn run(spawn: Box<Spawn>, parent: Parent) -> exit::Result<u8> {
         execlineb: execlineb(),
         template: Template::new(std::env::vars_os(), plan.proto, plan.channels),
         channels: plan.channels,
-        low,
+        low: landings.low(),
         nofile,
         null: sys::fd::lift(null, low).unable("move a descriptor")?,
     };
@@ -70,9 +72,15 @@ pub(super) fn run(spawn: Box<Spawn>, parent: Parent) -> exit::Result<u8> {
         deny_text: plan.deny_text,
         lifetime: plan.lifetime,
         grace: plan.grace,
-        _numbers: numbers,
     };
-    serve::run(orders, signals, manager, ready_fd, parent.watchdog)
+    serve::run(
+        orders,
+        landings,
+        signals,
+        manager,
+        ready_fd,
+        parent.watchdog,
+    )
 }
 
 /// Makes sure that a child gets what it is meant to get and nothing else; gives /dev/null, which takes the place of what is not there.

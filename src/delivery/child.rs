@@ -3,6 +3,7 @@
 
 use super::env::{Connection, Template};
 use super::greeting::{Ungreeted, greet};
+use super::landing::{Landing, Landings};
 use super::layout::{Channels, NOTIFY, PIDFD};
 use super::program::Program;
 use crate::admission::Peer;
@@ -61,8 +62,8 @@ pub(crate) struct Bench {
     env: CVec,
     /// Where the inherited part of `env` ends.
     inherited: (usize, usize),
-    /// Numbers below `low` that are kept for this door, in use or not: /dev/null stands there meanwhile.
-    landings: [Option<OwnedFd>; 3],
+    /// Numbers that a child can have, for what stands too high.
+    landing: Landing,
 }
 
 /// A descriptor at a number that a child can have.
@@ -73,27 +74,25 @@ struct Landed {
 }
 
 impl Bench {
-    /// Takes the landings that the recipe needs; to be called before anything else fills the low numbers.
-    pub(crate) fn new(recipe: &Recipe) -> io::Result<Bench> {
+    /// # Errors
+    /// There is no memory for the stack, or no landing left.
+    pub(crate) fn new(recipe: &Recipe, landings: &mut Landings) -> io::Result<Bench> {
         let mut env = CVec::default();
         let inherited = recipe.template.begin(&mut env);
         let mut argv = CVec::default();
         for word in &recipe.program.argv {
             argv.push(&[word.as_bytes()]);
         }
-        let landing = |wanted: bool| wanted.then(|| recipe.null.try_clone()).transpose();
-        let landings = [
-            landing(true)?,
-            landing(recipe.channels.notify)?,
-            landing(recipe.channels.pidfd)?,
-        ];
+        let landing = landings
+            .take()
+            .ok_or_else(|| io::Error::from_raw_os_error(libc::EMFILE))?;
         Ok(Bench {
             stack: Stack::new()?,
             argv,
             script_argv: CVec::default(),
             env,
             inherited,
-            landings,
+            landing,
         })
     }
 
@@ -110,7 +109,7 @@ impl Bench {
             .land(recipe, admitted, greeted, &mut places)
             .and_then(|()| self.start(recipe, admitted, &places));
         for landing in self
-            .landings
+            .landing
             .iter()
             .zip(places.moved)
             .filter_map(|(landing, moved)| landing.as_ref().filter(|_| moved))
@@ -157,7 +156,7 @@ impl Bench {
                 moved: false,
             });
         }
-        let Some(landing) = self.landings.get(index).and_then(Option::as_ref) else {
+        let Some(landing) = self.landing.get(index).and_then(Option::as_ref) else {
             return Err(Trouble::Later(
                 "move a descriptor",
                 io::Error::from_raw_os_error(libc::EBADF),

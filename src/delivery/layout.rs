@@ -1,9 +1,7 @@
 //! Which descriptors a child gets.
 #![forbid(unsafe_code)]
 
-use crate::sys;
-use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::RawFd;
 
 /// Where a child finds its connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
@@ -49,22 +47,6 @@ impl Layout {
 pub(crate) const NOTIFY: RawFd = 8;
 /// The peer's pidfd.
 pub(crate) const PIDFD: RawFd = 9;
-/// Every number that some layout uses is below this.
-const END: RawFd = 10;
-
-/// Fills the free numbers below [`END`] with copies of `null`, for the life of the process: nothing that a child is to get may ever stand
-/// at a number that the child puts something else on.
-pub(crate) fn occupy_layout_numbers(null: BorrowedFd<'_>) -> io::Result<Vec<OwnedFd>> {
-    let mut taken = Vec::new();
-    loop {
-        let copy = sys::fd::copy_above(null, 3)?;
-        if copy.as_raw_fd() >= END {
-            return Ok(taken);
-        }
-        taken.push(copy);
-    }
-}
-
 /// The layout and what goes beside the connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Channels {

@@ -4,10 +4,12 @@
 mod child;
 mod env;
 mod greeting;
+mod landing;
 mod layout;
 mod program;
 
 pub(crate) use child::{Admitted, Bench, Greeted, Recipe, Trouble};
 pub(crate) use env::Template;
-pub(crate) use layout::{Channels, Layout, occupy_layout_numbers};
+pub(crate) use landing::Landings;
+pub(crate) use layout::{Channels, Layout};
 pub(crate) use program::{Found, Program, find};

@@ -5,9 +5,9 @@ use super::bell::Bell;
 use super::door::{Door, DoorState};
 use super::ready::{Manager, ReadyFd};
 use super::slots::{Event, Key, Slots};
-use super::{Counters, DOORS, Orders, Service, SlotsOf};
+use super::{Counters, Orders, Service, SlotsOf, doors_each};
 use crate::admission::{self, Denials, RuleTree, Rules};
-use crate::delivery::Bench;
+use crate::delivery::{Bench, Landings};
 use crate::exit::{self, Unable as _};
 use crate::report::{self, Kind, Seconds, error, event, warning};
 use crate::{clock, sys};
@@ -43,12 +43,13 @@ const BELL: u32 = 2;
 /// 111: what the service needs cannot be set up.
 pub(crate) fn run(
     orders: Orders,
+    landings: Landings,
     signals: SignalFd,
     manager: Manager,
     ready_fd: Option<ReadyFd>,
     watchdog: Option<Duration>,
 ) -> exit::Result<u8> {
-    let mut control = Control::new(orders, signals, manager, watchdog)?;
+    let mut control = Control::new(orders, landings, signals, manager, watchdog)?;
     control.open_doors()?;
     control.announce(ready_fd);
     while !control.is_to_stop() {
@@ -65,6 +66,8 @@ pub(super) struct Control {
     /// Signals to stop that came so far.
     pub(super) stops: u32,
     signals: SignalFd,
+    /// The numbers that doors and children use, held for good.
+    landings: Landings,
     /// Children that got TERM, and when their groups get KILL.
     condemned: VecDeque<(Duration, Key)>,
     timers: Timers,
@@ -104,6 +107,7 @@ static RELOADED: AtomicBool = AtomicBool::new(false);
 impl Control {
     fn new(
         orders: Orders,
+        landings: Landings,
         signals: SignalFd,
         manager: Manager,
         watchdog: Option<Duration>,
@@ -117,7 +121,7 @@ impl Control {
         slots
             .watch_own(bell.descriptor(), BELL)
             .unable("watch the doors")?;
-        let each = (DOORS / orders.sockets.len().max(1)).max(1);
+        let each = doors_each(orders.sockets.len());
         let doors = (0..orders.sockets.len())
             .flat_map(|socket| (0..each).map(move |_| DoorState::at(socket)))
             .collect::<Vec<_>>();
@@ -145,6 +149,7 @@ impl Control {
             manager,
             stops: 0,
             signals,
+            landings,
             condemned: VecDeque::new(),
             timers: Timers::default(),
             watchdog,
@@ -155,16 +160,15 @@ impl Control {
 
     fn open_doors(&mut self) -> exit::Result<()> {
         let service = self.service;
-        // All the low numbers are taken before the first connection can come and take one of them.
         let benches = service
             .doors
             .iter()
-            .map(|_| Bench::new(&service.orders.recipe))
+            .map(|_| Bench::new(&service.orders.recipe, &mut self.landings))
             .collect::<std::io::Result<Vec<_>>>();
         for (state, bench) in service
             .doors
             .iter()
-            .zip(benches.unable("reserve descriptors")?)
+            .zip(benches.unable("make a stack for children")?)
         {
             let door = move || {
                 Door::new(service, state, bench).work();

@@ -5,10 +5,11 @@ use super::{Counters, Service, SlotsOf};
 use crate::admission::{Full, Peer, Reason, RuleName, Telling, Verdict};
 use crate::delivery::{Admitted, Bench, Greeted, Trouble};
 use crate::report::{self, Escaped, Kind, Throttle, error, event, warning};
+use crate::source::Listening;
 use crate::sys::socket::PeerName;
 use crate::{clock, sys};
 use nix::errno::Errno;
-use nix::poll::PollTimeout;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, recv, send};
 use std::fmt::Display;
 use std::io;
@@ -119,7 +120,7 @@ impl<'a> Door<'a> {
                 match accepted {
                     Ok((connection, name)) => self.attend(connection, &name),
                     Err(error) => {
-                        if !self.survives(&error, &socket.address) {
+                        if !self.survives(&error, socket) {
                             break;
                         }
                     }
@@ -347,11 +348,21 @@ impl<'a> Door<'a> {
     }
 
     /// Whether this door goes on after a failed accept; false when the socket will give no further connection.
-    fn survives(&self, cause: &io::Error, address: &crate::source::Address) -> bool {
+    fn survives(&self, cause: &io::Error, socket: &Listening) -> bool {
         static NO_ACCEPT: Throttle = Throttle::new();
+        let address = &socket.address;
         match cause.raw_os_error().map(Errno::from_raw) {
             // A signal (told to leave, perhaps), or a client that went away while it was in the queue.
             Some(Errno::EINTR | Errno::ECONNABORTED | Errno::EPROTO) => true,
+            // An inherited socket that is non-blocking (s6-ipcserver-socketbinder makes it so): the flag is everybody's, so it stays.
+            Some(Errno::EAGAIN) => {
+                self.state.go(Place::Idle);
+                let _ = poll(
+                    &mut [PollFd::new(socket.socket(), PollFlags::POLLIN)],
+                    PollTimeout::NONE,
+                );
+                true
+            }
             // What shutdown of the socket leaves when the queue is empty.
             Some(Errno::EINVAL) => {
                 if !self.state.is_to_leave()
@@ -380,7 +391,7 @@ impl<'a> Door<'a> {
     /// Waits a little; the signal to leave ends it.
     fn pause(&self) {
         self.state.stir();
-        let _ = nix::poll::poll(&mut [], PollTimeout::from(PAUSE));
+        let _ = poll(&mut [], PollTimeout::from(PAUSE));
     }
 }
 

@@ -19,13 +19,22 @@ use crate::source::Listening;
 use bell::Bell;
 use door::DoorState;
 use slots::Slots;
-use std::os::fd::OwnedFd;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Doors in all: creating a child stops its caller until the exec, so threads overlap what one loop cannot.
-pub(crate) const DOORS: usize = 8;
+const DOORS: usize = 8;
+
+/// Doors at each of `sockets` sockets.
+fn doors_each(sockets: usize) -> usize {
+    (DOORS / sockets.max(1)).max(1)
+}
+
+/// Doors at `sockets` sockets together.
+pub(crate) fn doors(sockets: usize) -> usize {
+    doors_each(sockets) * sockets
+}
 
 /// What `spawn` serves, as the command line has it.
 pub(crate) struct Orders {
@@ -40,8 +49,6 @@ pub(crate) struct Orders {
     pub(crate) lifetime: Option<Duration>,
     /// How long running connections may finish after SIGTERM.
     pub(crate) grace: Duration,
-    /// What `occupy_layout_numbers` gave, held for good.
-    pub(crate) _numbers: Vec<OwnedFd>,
 }
 
 /// What doors and control share.

@@ -132,6 +132,26 @@ impl Place {
     }
 }
 
+impl Place {
+    fn unlink(&self) {
+        if self.is_there() {
+            // Failing is no surprise here: it was said at the start.
+            let _ = unlinkat(
+                &self.directory,
+                self.name.as_os_str(),
+                UnlinkatFlags::NoRemoveDir,
+            );
+        }
+    }
+}
+
+impl Drop for Place {
+    /// A start that fails after the bind leaves no socket behind (a service that ran has retired it).
+    fn drop(&mut self) {
+        self.unlink();
+    }
+}
+
 impl Own {
     /// Says once if the socket cannot be unlinked at exit (after the privileges were dropped).
     pub(super) fn warn_if_it_stays(&self, address: &Address) {
@@ -155,14 +175,7 @@ impl Own {
             warning!("unable to shut down {address}: {}", error.desc());
         }
         let Some(place) = &self.place else { return };
-        if place.is_there() {
-            // Failing is no surprise here: it was said at the start.
-            let _ = unlinkat(
-                &place.directory,
-                place.name.as_os_str(),
-                UnlinkatFlags::NoRemoveDir,
-            );
-        }
+        place.unlink();
         // Only now may a successor bind.
         if let Ok(mut lock) = place.lock.lock() {
             lock.take();
