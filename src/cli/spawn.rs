@@ -50,7 +50,7 @@ pub(super) fn run(spawn: Box<Spawn>, parent: Parent) -> exit::Result<u8> {
         channels: plan.channels,
         low: landings.low(),
         nofile,
-        null: sys::fd::lift(null, low).unable("move a descriptor")?,
+        null,
     };
     // A pidfd for each child, a copy of each connection whose greeting is unread, and a score of our own.
     serve::warn_about_limits(
@@ -97,6 +97,8 @@ fn descriptors(plan: &SpawnPlan) -> exit::Result<OwnedFd> {
         sys::fd::keep_through_exec(fd).unable(format!("keep descriptor {fd}"))?;
     }
     let null = report::open_null().unable("open /dev/null")?;
+    // Out of the low numbers before they are filled: one that became free afterwards would be the next connection's.
+    let null = sys::fd::lift(null, plan.wanted.low).unable("move a descriptor")?;
     // Unless it is about to carry the news that we are ready, 0 is not ours to read.
     if plan.channels.layout != Layout::Inetd && plan.ready_fd != Some(0) {
         sys::fd::replace_standard(null.as_fd(), 0).unable("replace descriptor 0")?;
