@@ -3,7 +3,7 @@
 
 use super::env::{Connection, Template};
 use super::greeting::{Ungreeted, greet};
-use super::landing::{Landing, Landings};
+use super::landing::{END, Landing, Landings};
 use super::layout::{Channels, NOTIFY, PIDFD};
 use super::program::Program;
 use crate::admission::Peer;
@@ -150,7 +150,8 @@ impl Bench {
         index: usize,
         descriptor: &OwnedFd,
     ) -> Result<Landed, Trouble> {
-        if descriptor.as_raw_fd() < recipe.low {
+        // Below, the child would put something else on it; from `low` on, it has no copy.
+        if (END..recipe.low).contains(&descriptor.as_raw_fd()) {
             return Ok(Landed {
                 number: descriptor.as_raw_fd(),
                 moved: false,

@@ -10,7 +10,7 @@ use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 
 /// Every number that some layout uses is below this.
-const END: RawFd = 10;
+pub(super) const END: RawFd = 10;
 
 /// One door's numbers: for the connection, the notification socket, the peer's pidfd. Something harmless stands there meanwhile.
 pub(super) type Landing = [Option<OwnedFd>; 3];
