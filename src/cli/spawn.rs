@@ -9,7 +9,7 @@ use crate::delivery::{Found, Landings, Layout, Program, Recipe, Template, find};
 use crate::exit::{self, Unable as _, wrong_use};
 use crate::report::{self, event, info};
 use crate::serve::{self, Manager, Orders, ReadyFd};
-use crate::source::{self, Listening};
+use crate::source::{self, Address, Listening};
 use crate::{privileges, sys};
 use nix::sys::socket::{getsockopt, sockopt::AcceptConn};
 use std::ffi::{CString, OsStr};
@@ -162,17 +162,16 @@ fn execlineb() -> Option<CString> {
 }
 
 fn start_line(sockets: &[Listening], layout: Layout) {
+    let layout = layout.words();
     for socket in sockets {
-        match &socket.access {
-            Some(access) => event!(
-                "start: serving {}, {}, {access}",
-                socket.address,
-                layout.words()
+        let address = &socket.address;
+        match (&socket.access, address) {
+            (Some(access), _) => event!("start: serving {address}, {layout}, {access}"),
+            (None, Address::Path(_)) => event!(
+                "start: serving {address}, {layout}, mode unknown: its node is not to be seen from here"
             ),
-            None => event!(
-                "start: serving {}, {}, an abstract name: everybody may connect",
-                socket.address,
-                layout.words()
+            (None, _) => event!(
+                "start: serving {address}, {layout}, an abstract name: everybody may connect"
             ),
         }
     }

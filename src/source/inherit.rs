@@ -236,8 +236,14 @@ fn listening(socket: OwnedFd, low: RawFd) -> exit::Result<Listening> {
     let address = getsockname::<UnixAddr>(socket.as_raw_fd())
         .unable("ask an inherited socket for its name")?;
     let address = Address::from_kernel(&address);
+    let by_name = || match &address {
+        // Where a relative path began is not known.
+        Address::Path(path) if path.is_absolute() => node_of(socket.as_fd(), path, &address).ok(),
+        _ => None,
+    };
     let access = sys::socket::bound_node(socket.as_fd())
         .ok()
+        .or_else(by_name)
         .and_then(|node| fstat(&node).ok())
         .map(|stat| node::Access::of(&stat));
     Ok(Listening {
@@ -295,6 +301,15 @@ fn same_place(one: &Address, other: &Address) -> bool {
         && identity(one_parent).is_some_and(|id| identity(other_parent) == Some(id))
 }
 
+/// The node that an inherited socket is bound to.
+fn node_of(socket: BorrowedFd<'_>, path: &Path, address: &Address) -> exit::Result<OwnedFd> {
+    let (parent, name) = Address::split(path);
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let directory =
+        open(parent, flags, Mode::empty()).unable(format!("open the directory of {address}"))?;
+    node::find(socket, directory.as_fd(), name, address)
+}
+
 /// `--mode` and `--owner` act on an inherited socket's node only if they were given.
 fn set_access(wanted: &Wanted, mut socket: Listening) -> exit::Result<Listening> {
     if wanted.mode.is_none() && wanted.owner.is_none() {
@@ -306,19 +321,7 @@ fn set_access(wanted: &Wanted, mut socket: Listening) -> exit::Result<Listening>
             socket.address
         )));
     };
-    let (parent, name) = Address::split(path);
-    let directory = open(
-        parent,
-        OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
-        Mode::empty(),
-    )
-    .unable(format!("open the directory of {}", socket.address))?;
-    let node = node::find(
-        socket.socket.as_fd(),
-        directory.as_fd(),
-        name,
-        &socket.address,
-    )?;
+    let node = node_of(socket.socket.as_fd(), path, &socket.address)?;
     socket.access = Some(node::set(
         &node,
         wanted.owner,

@@ -165,8 +165,13 @@ fn pair_answers_at_the_first_client_stops_and_comes_back() {
     let uid = inspect::status_line(first, "Uid").unwrap();
     let uid: u32 = uid.split_whitespace().next().unwrap().parse().unwrap();
     assert!((61184..=65519).contains(&uid), "a dynamic user: {uid}");
-    pair.systemd
+    let start = pair
+        .systemd
         .wait_journal("doorward.service", "serving /run/doorward/whoami.sock");
+    assert!(
+        start.ends_with("mode 0600: only root may connect"),
+        "{start}"
+    );
 
     pair.systemd.stop_unit("doorward.service");
     assert_eq!(pair.show("Result"), "success");
