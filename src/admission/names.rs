@@ -31,7 +31,7 @@ pub(crate) fn number(text: &str) -> Option<u32> {
 /// The account NAME; `None` if there is none.
 pub(crate) fn user(name: &str) -> io::Result<Option<Found>> {
     if cfg!(target_feature = "crt-static") {
-        return Ok(without_nss::passwd(name)?);
+        return without_nss::passwd(name);
     }
     Ok(Account::from_name(name)?.map(Found::from))
 }
