@@ -23,16 +23,16 @@ Exit status: 0 told to stop; 100 wrong use; 101 a bug; 111 a system call failed;
 
 #[derive(Subcommand, Debug)]
 pub(super) enum Command {
-    /// One child per connection, as s6-ipcserver, inetd nowait and Accept=yes have it
+    /// Starts one child per connection, as s6-ipcserver, inetd nowait and Accept=yes do
+    ///
+    /// The listening socket is what LISTEN_FDS passes; else descriptor 0, if that is a listening socket; else what --bind names.
+    /// Options end at PROG.
     Spawn(Box<Spawn>),
 }
 
-/// One child per connection
-///
-/// The listening socket is, in this order: what LISTEN_FDS passes; descriptor 0, if it is a listening Unix socket; --bind.
-/// Options end at PROG.
+/// The words of `doorward spawn`; its help is that of [`Command::Spawn`].
 #[derive(Args, Debug)]
-#[command(after_help = EXIT_STATUS)]
+#[command(override_usage = "doorward spawn [OPTIONS] PROG [ARG...]", after_help = EXIT_STATUS)]
 pub(super) struct Spawn {
     #[command(flatten)]
     pub(super) source: Source,
@@ -44,27 +44,32 @@ pub(super) struct Spawn {
     pub(super) life: Life,
     #[command(flatten)]
     pub(super) log: Log,
-    /// Program that each child runs, with its arguments; looked up in PATH once
-    #[arg(required = true, trailing_var_arg = true, value_name = "PROG")]
+    /// Program that each child runs, and its arguments; PROG is looked up in PATH once, at the start
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        value_name = "PROG",
+        help_heading = "Program"
+    )]
     pub(super) prog: Vec<OsString>,
 }
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Source: where the listening socket comes from")]
 pub(super) struct Source {
-    /// Bind and serve this path (@name: the abstract namespace); repeatable
+    /// Bind PATH and serve it (@NAME: in the abstract namespace); where sockets are inherited, they must be these; repeatable
     #[arg(long, value_name = "PATH")]
     pub(super) bind: Vec<OsString>,
-    /// Serve only the inherited sockets with this name in LISTEN_FDNAMES; repeatable [default: all]
+    /// Of the inherited sockets serve those called NAME in LISTEN_FDNAMES; repeatable [default: all]
     #[arg(long, value_name = "NAME")]
     pub(super) name: Vec<String>,
-    /// Permission bits of the socket's node, octal [default: 0600 when bound, unchanged when inherited]
+    /// Permission bits of the socket, octal; to connect takes w [default: 0600 when bound, unchanged when inherited]
     #[arg(long, value_name = "MODE")]
     pub(super) mode: Option<String>,
-    /// Owner of the socket's node, names or numbers [default: unchanged]
+    /// Owner of the socket, by name or number [default: unchanged]
     #[arg(long, value_name = "USER[:GROUP]")]
     pub(super) owner: Option<String>,
-    /// Connections that may wait in the kernel's queue [default: the system's maximum]
+    /// Connections that may wait in the kernel's queue to be accepted [default: the system's maximum]
     #[arg(long, value_name = "N")]
     pub(super) backlog: Option<u32>,
     /// Type of the socket [default: what is inherited, else stream]
@@ -73,7 +78,7 @@ pub(super) struct Source {
     /// Call listen() again on inherited sockets, so that clients see doorward's credentials
     #[arg(long)]
     pub(super) relisten: bool,
-    /// User to become before the first client gets in [default: stay]
+    /// User to become before the first client gets in, with its groups [default: stay who started it]
     #[arg(long, value_name = "USER[:GROUP]")]
     pub(super) run_as: Option<String>,
 }
@@ -81,25 +86,29 @@ pub(super) struct Source {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Admission: who may come in")]
 pub(super) struct Admission {
-    /// Admit WHO: user:NAME|UID, group:NAME|GID, self, all; repeatable, the first match of --allow and --deny wins [default: deny with any --allow, else allow]
+    /// Admit WHO: user:NAME|UID, group:NAME|GID (effective or supplementary), self (the user that doorward runs as) or all;
+    /// repeatable: of all --allow and --deny, in the order given, the first that matches decides [default: who matches none is
+    /// refused if there is an --allow, else admitted]
     #[arg(long, value_name = "WHO")]
     pub(super) allow: Vec<String>,
-    /// Refuse WHO; repeatable
+    /// Refuse WHO, as in --allow; repeatable
     #[arg(long, value_name = "WHO")]
     pub(super) deny: Vec<String>,
-    /// Rules directory in the format of s6-ipcserver-access -i, read at each connection
+    /// Rules directory in the format of s6-ipcserver-access -i, read at each connection; who matches none is refused; not with
+    /// --allow or --deny
     #[arg(long, value_name = "DIR")]
     pub(super) rules: Option<PathBuf>,
-    /// Connections at once; when full, clients wait (0: no limit)
+    /// Connections at once, of all users and sockets; when full, clients wait (0: no limit)
     #[arg(long, value_name = "N", default_value_t = 1000)]
     pub(super) max: u32,
     /// Connections at once of one user; more are refused [default: three quarters of --max, none with --max 0]
     #[arg(long, value_name = "N")]
     pub(super) max_per_user: Option<u32>,
-    /// New connections of one user: a bucket of N, refilled evenly in SECONDS; more are refused [default: no limit]
+    /// New connections of one user: N in a row, then as many as come back evenly at N in SECONDS; more are refused [default: no
+    /// limit]
     #[arg(long, value_name = "N/SECONDS")]
     pub(super) rate: Option<String>,
-    /// Text sent, with a newline, to whoever is refused [default: none]
+    /// Text to send, with a newline, to whoever is refused [default: none]
     #[arg(long, value_name = "TEXT")]
     pub(super) deny_text: Option<OsString>,
     /// --allow and --deny in the order in which they were given: whether it allows, and WHO.
@@ -134,19 +143,19 @@ pub(super) struct Delivery {
     /// The connection on 0 and 1: --layout inetd
     #[arg(long)]
     pub(super) inetd: bool,
-    /// Prefix of the connection's variables, and the value of PROTO
+    /// Prefix of the variables about the connection (IPC in IPCREMOTEEUID), and the value of PROTO
     #[arg(long, value_name = "NAME", default_value = "IPC")]
     pub(super) proto: String,
-    /// Give each child a notification socket on 8, and its client the other end in a greeting
+    /// Give each child a notification socket on 8, and its client the other end, in a greeting (11 bytes and a descriptor)
     #[arg(long)]
     pub(super) notify: bool,
     /// Give each child a pidfd of its client on 9
     #[arg(long)]
     pub(super) pidfd: bool,
-    /// Let children inherit this descriptor (3 to 1023); repeatable [default: none]
+    /// Let children inherit descriptor N of doorward's own (3 to 1023); repeatable [default: none]
     #[arg(long, value_name = "N")]
     pub(super) keep_fd: Vec<u32>,
-    /// SIGTERM to a child's process group after this time, SIGKILL 5 s later [default: no limit]
+    /// End a child that runs longer: SIGTERM to its process group, SIGKILL 5 s later [default: no limit]
     #[arg(long, value_name = "SECONDS")]
     pub(super) lifetime: Option<String>,
 }
@@ -154,10 +163,11 @@ pub(super) struct Delivery {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Start and end")]
 pub(super) struct Life {
-    /// Write a newline to this descriptor when ready, and close it [default: none; NOTIFY_SOCKET is told in any case]
+    /// Write a newline to descriptor N when ready, and close it (s6's notification-fd; NOTIFY_SOCKET is told in any case)
+    /// [default: none]
     #[arg(long, value_name = "N")]
     pub(super) ready_fd: Option<u32>,
-    /// Let running connections finish for this long after SIGTERM (0: exit at once, children go on)
+    /// After SIGTERM, let children finish for this long, then end them (0: exit at once, children go on)
     #[arg(long, value_name = "SECONDS", default_value = "0")]
     pub(super) grace: String,
 }
@@ -168,7 +178,7 @@ pub(super) struct Log {
     /// Log admitted connections and the ends of children too
     #[arg(short, long)]
     pub(super) verbose: bool,
-    /// Log failures alone
+    /// Log failures alone, not refusals or the state of the service
     #[arg(short, long)]
     pub(super) quiet: bool,
 }
