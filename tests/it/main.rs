@@ -8,6 +8,7 @@
 //! | `source` | where the listening socket comes from: inherited or bound |
 //! | `units` | the units under the real systemd, and what checks them |
 //! | `s6`, `runit`, `inetd` | the files of contrib under the real supervisors, and sockets that they hand over |
+//! | `manual` | what people read: the man page and the README say what the program does |
 //! | `programs` | real programs behind the door, by the bridges of contrib, and the demonstration |
 //!
 //! A test that lacks root or a program says `SKIPPED` and passes; with `DOORWARD_TESTS_ALL=1` it fails.
@@ -19,6 +20,7 @@ mod support;
 mod harness;
 mod harness_systemd;
 mod inetd;
+mod manual;
 mod programs;
 mod runit;
 mod s6;
