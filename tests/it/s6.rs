@@ -123,3 +123,38 @@ fn socketbinder_of_s6_hands_its_socket_over_on_descriptor_0() {
         "an inherited socket's node is not ours to remove"
     );
 }
+
+#[test]
+fn socket_kept_by_s6_fdholder_is_served_by_one_doorward_after_the_other() {
+    need!("s6-fdholder-daemon", "s6-ipcserver-socketbinder");
+    let mut s6 = Neighbour::new();
+    let env = s6.path("rules/uid/self/env");
+    std::fs::create_dir_all(&env).unwrap();
+    s6.write("rules/uid/self/allow", "");
+    for may in ["STORE", "RETRIEVE"] {
+        s6.write(
+            &format!("rules/uid/self/env/S6_FDHOLDER_{may}_REGEX"),
+            "^unix:door$",
+        );
+    }
+    let mut holder = s6.command("s6-fdholder-daemon");
+    holder.args(["-i", "rules", "holder"]);
+    s6.start(&mut holder);
+    drop(s6.connect("holder"));
+    let binder = ["-a", "0600", "socket"];
+    let store = ["s6-fdholder-store", "holder", "unix:door"];
+    s6.say("s6-ipcserver-socketbinder", &[&binder[..], &store].concat());
+
+    // Nobody serves it yet, and nobody is refused.
+    let mut waiting = s6.connect("socket");
+    for _ in 0..2 {
+        let mut retrieve = s6.command("s6-fdholder-retrieve");
+        retrieve.args(["holder", "unix:door", "doorward", "spawn", "--inetd"]);
+        retrieve.args(["printenv", "IPCREMOTEEUID"]);
+        s6.start(&mut retrieve);
+        let me = format!("{}\n", nix::unistd::geteuid());
+        assert_eq!(waiting.read_text(), me);
+        assert!(s6.stop(Signal::SIGTERM).success());
+        waiting = s6.connect("socket");
+    }
+}

@@ -409,6 +409,53 @@ fn ten_restarts_under_load_cut_no_connection_and_refuse_none() {
 }
 
 #[test]
+fn stop_waits_for_a_running_program_longer_than_the_managers_timeout() {
+    need_systemd!();
+    let instance = Instance::new("slow", "#!/bin/sh\necho begun\nsleep 4\necho ended\n")
+        .drop_in("[Service]\nTimeoutStopSec=1\n")
+        .started();
+    let mut client = instance.dial().connect();
+    assert_eq!(client.read_line(), "begun");
+    instance.systemd.stop_unit(&instance.socket());
+    assert_eq!(client.read_text(), "ended\n");
+    let result = instance.systemd.show(&instance.service(), "Result");
+    assert_eq!(
+        result,
+        "success",
+        "{}",
+        instance.systemd.journal(&instance.service())
+    );
+}
+
+#[test]
+fn killed_doorward_comes_back_by_itself_and_who_waited_is_served() {
+    need_systemd!();
+    let instance = Instance::new("killed", "#!/bin/sh\nexec printenv IPCREMOTEEUID\n").started();
+    assert_eq!(instance.ask(), "0\n");
+    let pid = instance.systemd.main_pid(&instance.service()).unwrap();
+    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    eventually("its end", || !inspect::alive(pid));
+    assert_eq!(instance.ask(), "0\n");
+    let restarts = instance.systemd.show(&instance.service(), "NRestarts");
+    assert_eq!(restarts, "1");
+}
+
+#[test]
+fn burst_that_ends_other_socket_units_for_good_is_served_whole() {
+    need_systemd!();
+    let instance = Instance::new("burst", "#!/bin/sh\nexec echo served\n").started();
+    // Systemd's own limit with Accept=yes is 200 in two seconds.
+    let clients: Vec<_> = (0..500).map(|_| instance.dial().connect()).collect();
+    for mut client in clients {
+        assert_eq!(client.read_text(), "served\n");
+    }
+    for unit in [instance.socket(), instance.service()] {
+        assert_eq!(instance.systemd.show(&unit, "ActiveState"), "active");
+    }
+    assert_eq!(instance.systemd.show(&instance.service(), "NRestarts"), "0");
+}
+
+#[test]
 fn standard_input_socket_of_a_service_is_taken_from_descriptor_0() {
     need_systemd!();
     let systemd = Systemd::boot();
