@@ -22,8 +22,9 @@ const SERVICE: &str = "doorward-echo";
 fn service_directory_answers_and_logs_and_is_ready_when_it_listens() {
     need!("s6-svscan", "execlineb", "s6-log");
     let mut s6 = scanned();
+    // Not s6-svok: what that asks for is there a moment before the status that s6-svwait reads.
     eventually("s6-supervise", || {
-        s6.run("s6-svok", &[SERVICE]).status.success()
+        s6.run("s6-svstat", &[SERVICE]).status.success()
     });
 
     // -U: until it says on descriptor 3 that it is ready.
