@@ -10,6 +10,8 @@ pub(crate) mod epoll;
 pub(crate) mod fd;
 pub(crate) mod log;
 pub(crate) mod peer;
+#[cfg_attr(not(test), allow(dead_code))]
+pub(crate) mod scm;
 pub(crate) mod signal;
 pub(crate) mod socket;
 pub(crate) mod spawn;
