@@ -146,7 +146,7 @@ impl List {
         }
     }
 
-    pub(super) fn judge(&self, peer: &Peer) -> Verdict {
+    pub(crate) fn judge(&self, peer: &Peer) -> Verdict {
         let (effect, name) = match self.rules.iter().find(|rule| rule.matcher.matches(peer)) {
             Some(rule) => (rule.effect, RuleName::Option(Arc::clone(&rule.name))),
             None => (self.default, RuleName::Fixed("default")),

@@ -2,16 +2,16 @@
 #![forbid(unsafe_code)]
 
 use super::env::{Connection, Template};
-use super::greeting::{Ungreeted, greet};
 use super::landing::{END, Landing, Landings};
 use super::layout::{Channels, NOTIFY, PIDFD};
 use super::program::Program;
-use crate::admission::Peer;
+use super::{Admitted, Beside, Deliver, Held, Trouble};
+use crate::report::Escaped;
 use crate::sys;
 use crate::sys::cvec::CVec;
 use crate::sys::spawn::{Child, Failure, Job, Stack, spawn};
 use nix::libc;
-use std::ffi::{CStr, CString, OsStr};
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -31,31 +31,9 @@ pub(crate) struct Recipe {
     pub(crate) null: OwnedFd,
 }
 
-/// An admitted connection, to be delivered.
-pub(crate) struct Admitted<'a> {
-    pub(crate) connection: OwnedFd,
-    pub(crate) peer: &'a Peer,
-    pub(crate) peer_name: &'a [u8],
-    pub(crate) local_path: &'a OsStr,
-    pub(crate) number: u32,
-    pub(crate) rule_env: &'a [(Vec<u8>, Option<Vec<u8>>)],
-    /// The rule's execline script, in place of the program.
-    pub(crate) exec: Option<&'a [u8]>,
-}
-
-/// Why a connection got no child.
-#[derive(Debug)]
-pub(crate) enum Trouble {
-    /// A limit, or no memory: try again with the same connection. What was tried, and why not.
-    Later(&'static str, io::Error),
-    /// The connection is lost: its client takes no descriptors or is gone.
-    Client(&'static str, io::Error),
-    /// The program cannot be run.
-    Program(io::Error),
-}
-
 /// A door's own place of work: what it uses again for each child, and nobody else touches.
-pub(crate) struct Bench {
+pub(super) struct Bench {
+    recipe: &'static Recipe,
     stack: Stack,
     argv: CVec,
     script_argv: CVec,
@@ -76,7 +54,7 @@ struct Landed {
 impl Bench {
     /// # Errors
     /// There is no memory for the stack, or no landing left.
-    pub(crate) fn new(recipe: &Recipe, landings: &mut Landings) -> io::Result<Bench> {
+    pub(super) fn new(recipe: &'static Recipe, landings: &mut Landings) -> io::Result<Bench> {
         let mut env = CVec::default();
         let inherited = recipe.template.begin(&mut env);
         let mut argv = CVec::default();
@@ -87,6 +65,7 @@ impl Bench {
             .take()
             .ok_or_else(|| io::Error::from_raw_os_error(libc::EMFILE))?;
         Ok(Bench {
+            recipe,
             stack: Stack::new()?,
             argv,
             script_argv: CVec::default(),
@@ -96,47 +75,23 @@ impl Bench {
         })
     }
 
-    /// Starts the child. After [`Trouble::Later`] call it again with the same `Greeted`.
-    pub(crate) fn deliver(
-        &mut self,
-        recipe: &Recipe,
-        admitted: &Admitted<'_>,
-        greeted: &mut Greeted,
-    ) -> Result<Child, Trouble> {
-        greeted.prepare(recipe, admitted)?;
-        let mut places = Places::default();
-        let result = self
-            .land(recipe, admitted, greeted, &mut places)
-            .and_then(|()| self.start(recipe, admitted, &places));
-        for landing in self
-            .landing
-            .iter()
-            .zip(places.moved)
-            .filter_map(|(landing, moved)| landing.as_ref().filter(|_| moved))
-        {
-            // Cannot fail where it did not before: the number is open and stays so.
-            let _ = sys::fd::replace(recipe.null.as_fd(), landing);
-        }
-        result
-    }
-
     fn land(
         &self,
-        recipe: &Recipe,
         admitted: &Admitted<'_>,
-        greeted: &Greeted,
+        beside: &Beside,
         places: &mut Places,
     ) -> Result<(), Trouble> {
-        let connection = self.landed(recipe, 0, &admitted.connection)?;
+        let recipe = self.recipe;
+        let connection = self.landed(0, &admitted.connection)?;
         places.moved[0] = connection.moved;
         for &number in recipe.channels.layout.connection() {
             places.put(connection.number, number);
         }
         for (index, descriptor, number) in
-            [(1, &greeted.notify, NOTIFY), (2, &greeted.pidfd, PIDFD)]
+            [(1, &beside.notify, NOTIFY), (2, &beside.pidfd, PIDFD)]
         {
             if let Some(descriptor) = descriptor {
-                let landed = self.landed(recipe, index, descriptor)?;
+                let landed = self.landed(index, descriptor)?;
                 places.moved[index] = landed.moved;
                 places.put(landed.number, number);
             }
@@ -144,14 +99,9 @@ impl Bench {
         Ok(())
     }
 
-    fn landed(
-        &self,
-        recipe: &Recipe,
-        index: usize,
-        descriptor: &OwnedFd,
-    ) -> Result<Landed, Trouble> {
+    fn landed(&self, index: usize, descriptor: &OwnedFd) -> Result<Landed, Trouble> {
         // Below, the child would put something else on it; from `low` on, it has no copy.
-        if (END..recipe.low).contains(&descriptor.as_raw_fd()) {
+        if (END..self.recipe.low).contains(&descriptor.as_raw_fd()) {
             return Ok(Landed {
                 number: descriptor.as_raw_fd(),
                 moved: false,
@@ -171,42 +121,29 @@ impl Bench {
         })
     }
 
-    fn start(
-        &mut self,
-        recipe: &Recipe,
-        admitted: &Admitted<'_>,
-        places: &Places,
-    ) -> Result<Child, Trouble> {
-        let connection = Connection {
-            peer: admitted.peer,
-            peer_name: admitted.peer_name,
-            local_path: admitted.local_path,
-            number: admitted.number,
-            rule: admitted.rule_env,
-        };
-        let (pid_at, changed) = recipe.template.finish(&mut self.env, &connection);
-        let path: &CStr = match admitted.exec {
-            None => &recipe.program.path,
-            Some(script) => {
+    fn start(&mut self, admitted: &Admitted<'_>, places: &Places) -> Result<Child, Trouble> {
+        let recipe = self.recipe;
+        let (path, argv): (&CStr, _) = match (admitted.exec, &recipe.execlineb) {
+            (None, _) => (&recipe.program.path, &mut self.argv),
+            (Some(script), Some(execlineb)) => {
                 self.script_argv.clear();
                 for word in [b"execlineb", &b"-Pc"[..], script] {
                     self.script_argv.push(&[word]);
                 }
-                recipe
-                    .execlineb
-                    .as_deref()
-                    .ok_or_else(|| Trouble::Program(io::Error::from_raw_os_error(libc::ENOENT)))?
+                (execlineb, &mut self.script_argv)
+            }
+            (Some(_), None) => {
+                let cause = io::Error::from_raw_os_error(libc::ENOENT);
+                return Err(Trouble::Program("execlineb".to_owned(), cause));
             }
         };
+        let connection = Connection::of(admitted);
+        let (pid_at, changed) = recipe.template.finish(&mut self.env, &connection);
         let child = spawn(
             &mut self.stack,
             Job {
                 path,
-                argv: if admitted.exec.is_some() {
-                    &mut self.script_argv
-                } else {
-                    &mut self.argv
-                },
+                argv,
                 envp: &mut self.env,
                 pid_at,
                 places: places.used(),
@@ -221,8 +158,36 @@ impl Bench {
         }
         child.map_err(|failure| match failure {
             Failure::NoProcess(error) => Trouble::Later("create a child", error),
-            Failure::NoProgram(error) => Trouble::Program(error),
+            Failure::NoProgram(error) => {
+                Trouble::Program(Escaped(path.to_bytes()).to_string(), error)
+            }
         })
+    }
+}
+
+impl Deliver for Bench {
+    fn deliver(&mut self, admitted: &Admitted<'_>, beside: &mut Beside) -> Result<Held, Trouble> {
+        let channels = self.recipe.channels;
+        if channels.pidfd {
+            beside.get_pidfd(admitted)?;
+        }
+        // Last, because from here on the client has been told that it is served.
+        if channels.notify {
+            beside.greet(admitted)?;
+        }
+        let mut places = Places::default();
+        let child =
+            self.land(admitted, beside, &mut places).and_then(|()| self.start(admitted, &places));
+        for landing in self
+            .landing
+            .iter()
+            .zip(places.moved)
+            .filter_map(|(landing, moved)| landing.as_ref().filter(|_| moved))
+        {
+            // Cannot fail where it did not before: the number is open and stays so.
+            let _ = sys::fd::replace(self.recipe.null.as_fd(), landing);
+        }
+        child.map(Held::Child)
     }
 }
 
@@ -245,36 +210,5 @@ impl Places {
 
     fn used(&self) -> &[(RawFd, RawFd)] {
         self.places.get(..self.count).unwrap_or_default()
-    }
-}
-
-/// What goes beside the connection, made once for each, however often the start is tried.
-#[derive(Default)]
-pub(crate) struct Greeted {
-    notify: Option<OwnedFd>,
-    pidfd: Option<OwnedFd>,
-}
-
-impl Greeted {
-    fn prepare(&mut self, recipe: &Recipe, admitted: &Admitted<'_>) -> Result<(), Trouble> {
-        let connection = admitted.connection.as_fd();
-        if recipe.channels.pidfd && self.pidfd.is_none() {
-            let pidfd =
-                nix::sys::socket::getsockopt(&connection, nix::sys::socket::sockopt::PeerPidfd);
-            self.pidfd = Some(pidfd.map_err(|error| match error {
-                nix::errno::Errno::EMFILE
-                | nix::errno::Errno::ENFILE
-                | nix::errno::Errno::ENOMEM => Trouble::Later("get the peer's pidfd", error.into()),
-                error => Trouble::Client("get the peer's pidfd", error.into()),
-            })?);
-        }
-        // Last, because from here on the client has been told that it is served.
-        if recipe.channels.notify && self.notify.is_none() {
-            self.notify = Some(greet(connection).map_err(|ungreeted| match ungreeted {
-                Ungreeted::Later(error) => Trouble::Later("send a greeting", error.into()),
-                Ungreeted::Client(error) => Trouble::Client("send a greeting", error.into()),
-            })?);
-        }
-        Ok(())
     }
 }

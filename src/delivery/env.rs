@@ -2,6 +2,7 @@
 //! the rule's, and last those that no rule touches.
 #![forbid(unsafe_code)]
 
+use super::Admitted;
 use super::layout::{Channels, Layout, NOTIFY, PIDFD};
 use crate::admission::Peer;
 use crate::report::Escaped;
@@ -56,6 +57,18 @@ pub(super) struct Connection<'a> {
     pub(super) rule: &'a [(Vec<u8>, Option<Vec<u8>>)],
 }
 
+impl<'a> Connection<'a> {
+    pub(super) fn of(admitted: &'a Admitted<'a>) -> Connection<'a> {
+        Connection {
+            peer: admitted.peer,
+            peer_name: admitted.peer_name,
+            local_path: admitted.local_path,
+            number: admitted.number,
+            rule: admitted.rule_env,
+        }
+    }
+}
+
 /// What is the same for every connection.
 #[derive(Debug)]
 pub(crate) struct Template {
@@ -107,6 +120,32 @@ impl Template {
             self.rule(block, name, value.as_deref());
         }
         (self.fixed(block, connection), !connection.rule.is_empty())
+    }
+
+    /// Fills `block` with what a hand-off says of a connection: nothing of the process's own environment, each name once, and `NAME` alone
+    /// for what the rule removes. `first` are the entries that come before.
+    pub(super) fn hand_off(&self, block: &mut CVec, first: &[&str], connection: &Connection<'_>) {
+        block.clear();
+        for entry in first {
+            block.push(&[entry.as_bytes()]);
+        }
+        self.connection(block, connection);
+        for (name, value) in connection.rule {
+            if self.is_identity(name) {
+                continue;
+            }
+            self.rule(block, name, value.as_deref());
+            if value.is_none() && !self.is_beyond_rules(name) && is_name(name) {
+                block.push(&[name]);
+            }
+        }
+        block.push(&[self.proto.as_bytes(), b"LOCALPATH=", connection.local_path.as_bytes()]);
+    }
+
+    /// What a backend relies on to know who its peer is.
+    fn is_identity(&self, name: &[u8]) -> bool {
+        let identity = |rest: &[u8]| rest.starts_with(b"REMOTE");
+        name == b"PROTO" || name == b"REMOTE_ADDR" || name.strip_prefix(self.proto.as_bytes()).is_some_and(identity)
     }
 
     fn connection(&self, block: &mut CVec, connection: &Connection<'_>) {
@@ -163,11 +202,7 @@ impl Template {
     }
 
     fn rule(&self, block: &mut CVec, name: &[u8], value: Option<&[u8]>) {
-        if name.is_empty()
-            || name.contains(&b'=')
-            || name.contains(&0)
-            || self.is_beyond_rules(name)
-        {
+        if !is_name(name) || self.is_beyond_rules(name) {
             return;
         }
         block.remove(|entry| entry.split(|&byte| byte == b'=').next() == Some(name));
@@ -205,6 +240,10 @@ impl Template {
         block.push(&[b"LISTEN_FDNAMES=connection"]);
         Some(block.push_pid_room(b"LISTEN_PID="))
     }
+}
+
+fn is_name(name: &[u8]) -> bool {
+    !name.is_empty() && !name.contains(&b'=') && !name.contains(&0)
 }
 
 fn is_managed(name: &[u8], proto: &str) -> bool {

@@ -1,50 +1,61 @@
-//! `--notify`: a fresh socketpair for each connection, and the greeting that brings the client its end.
+//! What goes beside a connection: the notification socketpair, the greeting that brings the client its end, the peer's pidfd.
 #![forbid(unsafe_code)]
 
+use super::{Admitted, Beside, Trouble};
+use crate::sys::scm;
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair,
+    AddressFamily, SockFlag, SockType, getsockopt, socketpair, sockopt,
 };
-use std::io::IoSlice;
-use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::AsFd as _;
 
 /// The first thing on the connection; the descriptor comes with it.
 const GREETING: &[u8] = b"doorward 1\n";
 
-/// Why a greeting was not sent.
-#[derive(Debug)]
-pub(super) enum Ungreeted {
-    /// A limit of ours, or of the kernel's: worth trying again.
-    Later(Errno),
-    /// The client's doing (it takes no descriptors, or it is gone).
-    Client(Errno),
-}
-
-/// Sends the client one end of a new AF_UNIX stream socketpair; gives the other, for the child.
-pub(super) fn greet(connection: BorrowedFd<'_>) -> Result<OwnedFd, Ungreeted> {
-    let (theirs, ours) = socketpair(
-        AddressFamily::Unix,
-        SockType::Stream,
-        None,
-        SockFlag::SOCK_CLOEXEC,
-    )
-    .map_err(Ungreeted::Later)?;
-    let rights = [theirs.as_raw_fd()];
-    let message = [ControlMessage::ScmRights(&rights)];
-    // Nothing was sent on this connection yet, so the greeting fits and never has to wait.
-    let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
-    match sendmsg::<()>(
-        connection.as_raw_fd(),
-        &[IoSlice::new(GREETING)],
-        &message,
-        flags,
-        None,
-    ) {
-        Ok(sent) if sent == GREETING.len() => Ok(ours),
-        Ok(_) => Err(Ungreeted::Client(Errno::EPROTO)),
-        Err(error @ (Errno::EPERM | Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN)) => {
-            Err(Ungreeted::Client(error))
+impl Beside {
+    /// Gets the peer's pidfd, once.
+    pub(super) fn get_pidfd(&mut self, admitted: &Admitted<'_>) -> Result<(), Trouble> {
+        const WHAT: &str = "get the peer's pidfd";
+        if self.pidfd.is_none() {
+            let pidfd = getsockopt(&admitted.connection, sockopt::PeerPidfd);
+            self.pidfd = Some(pidfd.map_err(|error| match error {
+                Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM => Trouble::Later(WHAT, error.into()),
+                error => Trouble::Client(WHAT, error.into()),
+            })?);
         }
-        Err(error) => Err(Ungreeted::Later(error)),
+        Ok(())
+    }
+
+    /// Makes the notification socketpair, once.
+    pub(super) fn pair(&mut self) -> Result<(), Trouble> {
+        if self.notify.is_none() {
+            let pair = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC);
+            let (ours, theirs) =
+                pair.map_err(|error| Trouble::Later("make a notification socket", error.into()))?;
+            (self.notify, self.notify_peer) = (Some(ours), Some(theirs));
+        }
+        Ok(())
+    }
+
+    /// Sends the client its end of the pair in the greeting, once.
+    pub(super) fn greet(&mut self, admitted: &Admitted<'_>) -> Result<(), Trouble> {
+        const WHAT: &str = "send a greeting";
+        self.pair()?;
+        let Some(theirs) = &self.notify_peer else { return Ok(()) };
+        // Nothing was sent on this connection yet, so the greeting fits and never has to wait.
+        match scm::send(admitted.connection.as_fd(), GREETING, &[theirs.as_fd()]) {
+            Ok(sent) if sent == GREETING.len() => {
+                self.notify_peer = None;
+                Ok(())
+            }
+            Ok(_) => Err(Trouble::Client(WHAT, Errno::EPROTO.into())),
+            // It takes no descriptors, or it is gone.
+            Err(error) => Err(match error.raw_os_error().map(Errno::from_raw) {
+                Some(Errno::EPERM | Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN) => {
+                    Trouble::Client(WHAT, error)
+                }
+                _ => Trouble::Later(WHAT, error),
+            }),
+        }
     }
 }

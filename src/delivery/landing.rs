@@ -13,7 +13,7 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 pub(super) const END: RawFd = 10;
 
 /// One door's numbers: for the connection, the notification socket, the peer's pidfd. Something harmless stands there meanwhile.
-pub(super) type Landing = [Option<OwnedFd>; 3];
+pub(crate) type Landing = [Option<OwnedFd>; 3];
 
 /// The numbers of all doors.
 #[derive(Debug)]
@@ -69,7 +69,7 @@ impl Landings {
     }
 
     /// The numbers of one more door.
-    pub(super) fn take(&mut self) -> Option<Landing> {
+    pub(crate) fn take(&mut self) -> Option<Landing> {
         self.doors.pop()
     }
 }

@@ -1,15 +1,123 @@
-//! What an admitted connection is given to: a child of its own.
+//! What an admitted connection is given to: a child of its own, or a backend that lives on.
 #![forbid(unsafe_code)]
 
+mod channel;
 mod child;
 mod env;
 mod greeting;
+mod handoff;
 mod landing;
 mod layout;
 mod program;
 
-pub(crate) use child::{Admitted, Bench, Greeted, Recipe, Trouble};
+pub(crate) use channel::Channel;
+pub(crate) use child::Recipe;
 pub(crate) use env::Template;
+pub(crate) use handoff::{Handing, NotifyTo};
 pub(crate) use landing::Landings;
 pub(crate) use layout::{Channels, Layout};
 pub(crate) use program::{Found, Program, find};
+
+use crate::admission::Peer;
+use crate::sys::spawn::Child;
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{OwnedFd, RawFd};
+
+/// An admitted connection, to be delivered.
+pub(crate) struct Admitted<'a> {
+    pub(crate) connection: OwnedFd,
+    pub(crate) peer: &'a Peer,
+    pub(crate) peer_name: &'a [u8],
+    pub(crate) local_path: &'a OsStr,
+    pub(crate) number: u32,
+    pub(crate) rule_env: &'a [(Vec<u8>, Option<Vec<u8>>)],
+    /// The rule's execline script, in place of the program.
+    pub(crate) exec: Option<&'a [u8]>,
+}
+
+/// What goes beside the connection, made once for each, however often the delivery is tried.
+#[derive(Default)]
+pub(crate) struct Beside {
+    /// Our side's end of the notification socketpair.
+    notify: Option<OwnedFd>,
+    /// The client's end, where it goes through a backend.
+    notify_peer: Option<OwnedFd>,
+    /// The peer's pidfd.
+    pidfd: Option<OwnedFd>,
+    /// Read end and write end of the pipe that tells when a backend is done.
+    lease: Option<(OwnedFd, OwnedFd)>,
+}
+
+/// What keeps the slot of a delivered connection.
+#[derive(Debug)]
+pub(crate) enum Held {
+    Child(Child),
+    /// The read end of the lease.
+    Lease(OwnedFd),
+    Nothing,
+}
+
+/// Why a connection was not delivered.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    /// A limit, or no memory: try again with the same connection. What was tried, and why not.
+    Later(&'static str, io::Error),
+    /// Nothing is wrong, there is no room yet: try again.
+    Full,
+    /// The connection is lost: its client takes no descriptors or is gone.
+    Client(&'static str, io::Error),
+    /// The program cannot be run.
+    Program(String, io::Error),
+    /// A rule's variables make a message that no backend would take.
+    TooLarge(usize),
+}
+
+/// One door's way to deliver, with what it uses again each time; nobody else touches it.
+pub(crate) trait Deliver: Send {
+    /// Whether one more connection can be taken on; waits a while if not (a signal ends the wait).
+    fn has_room(&mut self) -> bool {
+        true
+    }
+
+    /// Delivers. After [`Trouble::Later`] and [`Trouble::Full`] it is called again with the same `Beside`.
+    fn deliver(&mut self, admitted: &Admitted<'_>, beside: &mut Beside) -> Result<Held, Trouble>;
+}
+
+/// How connections are delivered.
+pub(crate) enum Delivery {
+    Spawn(Recipe),
+    Handoff(Handing),
+}
+
+impl Delivery {
+    /// # Errors
+    /// There is no memory, or no landing left.
+    pub(crate) fn desk(&'static self, landings: &mut Landings) -> io::Result<Box<dyn Deliver>> {
+        Ok(match self {
+            Delivery::Spawn(recipe) => Box::new(child::Bench::new(recipe, landings)?),
+            Delivery::Handoff(handing) => Box::new(handoff::Counter::new(handing)),
+        })
+    }
+
+    /// Whether the `exec` of a rule can be run.
+    pub(crate) fn runs_scripts(&self) -> bool {
+        matches!(self, Delivery::Spawn(recipe) if recipe.execlineb.is_some())
+    }
+
+    /// Whether clients get a greeting.
+    pub(crate) fn greets(&self) -> bool {
+        match self {
+            Delivery::Spawn(recipe) => recipe.channels.notify,
+            Delivery::Handoff(handing) => handing.notify_to == NotifyTo::Client,
+        }
+    }
+
+    /// doorward's own descriptors stand here and above.
+    pub(crate) fn low(&self) -> RawFd {
+        match self {
+            Delivery::Spawn(recipe) => recipe.low,
+            Delivery::Handoff(handing) => handing.low,
+        }
+    }
+}

@@ -1,15 +1,16 @@
 //! The control thread: signals, readiness, watchdog, status, reload, the ends of children and the end of the service.
 #![forbid(unsafe_code)]
 
+use super::backend::Backend;
 use super::bell::Bell;
 use super::door::{Door, DoorState};
 use super::ready::{Manager, ReadyFd};
 use super::slots::{Event, Key, Slots};
 use super::{Counters, Orders, Service, SlotsOf, doors_each};
 use crate::admission::{self, Denials, RuleTree, Rules};
-use crate::delivery::{Bench, Landings};
+use crate::delivery::{Held, Landings};
 use crate::exit::{self, Unable as _};
-use crate::report::{self, Kind, Seconds, error, event, warning};
+use crate::report::{self, Kind, OrDash, Seconds, error, event, warning};
 use crate::{clock, sys};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -51,8 +52,9 @@ pub(crate) fn run(
 ) -> exit::Result<u8> {
     let mut control = Control::new(orders, landings, signals, manager, watchdog)?;
     control.open_doors()?;
-    control.announce(ready_fd);
+    control.unready = Some(ready_fd);
     while !control.is_to_stop() {
+        control.announce();
         control.turn(None);
     }
     Ok(control.drain())
@@ -68,6 +70,9 @@ pub(super) struct Control {
     signals: SignalFd,
     /// The numbers that doors and children use, held for good.
     landings: Landings,
+    pub(super) backend: Option<Backend>,
+    /// Not said yet that the service is ready.
+    unready: Option<Option<ReadyFd>>,
     /// Children that got TERM, and when their groups get KILL.
     condemned: VecDeque<(Duration, Key)>,
     timers: Timers,
@@ -112,7 +117,7 @@ impl Control {
         manager: Manager,
         watchdog: Option<Duration>,
     ) -> exit::Result<Control> {
-        let low = orders.recipe.low;
+        let low = orders.delivery.low();
         let slots = Slots::new(low).unable("create the poll")?;
         let bell = Bell::new(low).unable("create an event descriptor")?;
         slots
@@ -150,6 +155,8 @@ impl Control {
             stops: 0,
             signals,
             landings,
+            backend: None,
+            unready: None,
             condemned: VecDeque::new(),
             timers: Timers::default(),
             watchdog,
@@ -160,10 +167,12 @@ impl Control {
 
     fn open_doors(&mut self) -> exit::Result<()> {
         let service = self.service;
+        let watchdog = self.watchdog.as_ref().map(|watchdog| watchdog.interval * 2);
+        self.backend = Backend::new(service, &mut self.landings, watchdog).unable("make the channel's other side")?;
         let benches = service
             .doors
             .iter()
-            .map(|_| Bench::new(&service.orders.recipe, &mut self.landings))
+            .map(|_| service.orders.delivery.desk(&mut self.landings))
             .collect::<std::io::Result<Vec<_>>>();
         for (state, bench) in service
             .doors
@@ -188,8 +197,13 @@ impl Control {
         Ok(())
     }
 
-    fn announce(&mut self, ready_fd: Option<ReadyFd>) {
-        if let Some(ready_fd) = ready_fd {
+    /// Says that the service is ready, as soon as it is.
+    fn announce(&mut self) {
+        let waits = self.service.orders.ready_backend && self.backend.as_ref().is_some_and(|backend| !backend.is_ready());
+        if self.unready.is_none() || waits {
+            return;
+        }
+        if let Some(Some(ready_fd)) = self.unready.take() {
             ready_fd.announce();
         }
         event!("ready");
@@ -214,10 +228,11 @@ impl Control {
         let happened: Vec<Event> = self.service.slots.wait(&mut events, timeout).collect();
         for event in happened {
             match event {
-                Event::Child(key) => self.child_event(key),
+                Event::Ended(key) => self.end_event(key),
                 Event::Greeting(key) => self.greeting_event(key),
                 Event::Own(SIGNALS) => self.signal_events(),
-                Event::Own(_) => self.bell_event(),
+                Event::Own(BELL) => self.bell_event(),
+                Event::Own(number) => self.backend_event(number),
             }
         }
         self.see_to_timers();
@@ -235,6 +250,7 @@ impl Control {
             self.service.slots.next_lifetime(),
             self.condemned.front().map(|(deadline, _)| *deadline),
             self.watchdog.as_ref().map(|watchdog| watchdog.next),
+            self.backend.as_ref().and_then(Backend::next_deadline),
         ];
         let Some(next) = due.into_iter().flatten().min() else {
             return EpollTimeout::NONE;
@@ -259,6 +275,9 @@ impl Control {
             if let Some((_, key)) = self.condemned.pop_front() {
                 self.finish_off(key);
             }
+        }
+        if let Some(backend) = &mut self.backend {
+            backend.see_to(now);
         }
         if is_due(self.timers.denials) {
             self.sum_denials_up(now);
@@ -325,6 +344,13 @@ impl Control {
         self.broken |= self.stops == 0 && (0..self.service.orders.sockets.len()).any(gone);
     }
 
+    fn backend_event(&mut self, number: u32) {
+        if let Some(backend) = &mut self.backend {
+            backend.event(number, clock::now());
+            self.status.stale |= self.manager.is_there();
+        }
+    }
+
     fn look_for_room(&mut self, now: Duration) {
         let room = &self.service.orders.room;
         if room.waiting() > 0 {
@@ -358,11 +384,12 @@ impl Control {
             *beat = new;
             well &= is_well;
         }
+        well &= self.backend.as_ref().is_none_or(|backend| backend.is_well(now));
         if well {
             self.manager.tell(&[NotifyState::Watchdog]);
         } else {
             warning!(
-                "a door has stood still for half a watchdog interval; the watchdog is not told that all is well"
+                "a door or a backend has stood still for half a watchdog interval; the watchdog is not told that all is well"
             );
         }
     }
@@ -381,6 +408,9 @@ impl Control {
         );
         if room.waiting() > 0 {
             text += ", full";
+        }
+        if let Some(backend) = &self.backend {
+            text += &format!(", {}", backend.status());
         }
         if let Some(cause) = &*service
             .rules_trouble
@@ -442,35 +472,40 @@ impl Control {
         }
     }
 
-    /// A child has ended.
-    fn child_event(&mut self, key: Key) {
-        let Some((pid, condemned)) = self
-            .service
-            .slots
-            .with(key, |slot| (slot.pid, slot.condemned))
-        else {
-            return;
-        };
+    /// What held a slot has ended: its child, or the lease that a backend had.
+    fn end_event(&mut self, key: Key) {
+        let holder = self.service.slots.with(key, |slot| (slot.child(), slot.condemned));
+        match holder {
+            Some((Some(pid), condemned)) => self.child_event(key, pid, condemned),
+            Some((None, _)) => {
+                self.tell_end(key, None, &End::Lease);
+                self.end_slot(key, true);
+            }
+            None => {}
+        }
+    }
+
+    fn child_event(&mut self, key: Key, pid: libc::pid_t, condemned: bool) {
         // A condemned child stays unreaped until its group got KILL: its number must not become another's before.
-        let flags = WaitPidFlag::WEXITED
-            | WaitPidFlag::WNOHANG
-            | if condemned {
-                WaitPidFlag::WNOWAIT
-            } else {
-                WaitPidFlag::empty()
-            };
-        let status = match waitid(Id::Pid(Pid::from_raw(pid)), flags) {
+        let keep = if condemned { WaitPidFlag::WNOWAIT } else { WaitPidFlag::empty() };
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | keep;
+        let end = match waitid(Id::Pid(Pid::from_raw(pid)), flags) {
             Ok(WaitStatus::Exited(_, code)) => End::Code(code),
             Ok(WaitStatus::Signaled(_, signal, _)) => End::Signal(signal as i32),
             Ok(_) => return self.service.slots.watch_child_again(key),
             // Nobody else reaps our children; if it is gone all the same, so is its slot.
             Err(_) => End::Unknown,
         };
-        self.tell_end(key, pid, status);
-        self.service.slots.child_ended(key);
+        self.tell_end(key, Some(pid), &end);
+        self.end_slot(key, !condemned);
+    }
+
+    /// Nothing holds a slot any more, but perhaps an unread greeting; `drop_holder` unless a condemned child is still to be reaped.
+    fn end_slot(&mut self, key: Key, drop_holder: bool) {
+        self.service.slots.holder_ended(key);
         let greeting = self.service.slots.with(key, |slot| {
-            if !condemned {
-                slot.pidfd = None;
+            if drop_holder {
+                slot.held = Held::Nothing;
             }
             slot.greeting.take()
         });
@@ -478,29 +513,18 @@ impl Control {
         if let Some(greeting) = unread {
             // Its client may still read what the child wrote, and the greeting; then the copy goes too.
             let _ = shutdown(greeting.as_raw_fd(), Shutdown::Write);
-            self.service
-                .slots
-                .with(key, |slot| slot.greeting = Some(greeting));
+            self.service.slots.with(key, |slot| slot.greeting = Some(greeting));
         }
         self.settle(key);
     }
 
-    fn tell_end(&self, key: Key, pid: libc::pid_t, end: End) {
+    fn tell_end(&self, key: Key, pid: Option<libc::pid_t>, end: &End) {
         if !report::shows(Kind::Connection) {
             return;
         }
-        let Some((user, began)) = self.service.slots.with(key, |slot| (slot.user, slot.began))
-        else {
-            return;
-        };
-        let seconds = Seconds(clock::now().saturating_sub(began));
-        report::line(
-            Kind::Connection,
-            format_args!(
-                "end child={pid} {} {end} seconds={seconds}",
-                admission::UserIs(user)
-            ),
-        );
+        let Some((user, began)) = self.service.slots.with(key, |slot| (slot.user, slot.began)) else { return };
+        let (user, seconds) = (admission::UserIs(user), Seconds(clock::now().saturating_sub(began)));
+        report::line(Kind::Connection, format_args!("end child={} {user} {end} seconds={seconds}", OrDash(pid)));
     }
 
     /// Something happened on a connection whose greeting was unread: is it read now?
@@ -537,7 +561,7 @@ impl Control {
         let pid = self.service.slots.with(key, |slot| {
             let runs = !slot.ended && !slot.condemned;
             slot.condemned |= runs;
-            runs.then_some(slot.pid)
+            if runs { slot.child() } else { None }
         });
         let Some(Some(pid)) = pid else { return };
         if report::shows(Kind::Connection) {
@@ -554,7 +578,7 @@ impl Control {
 
     /// KILL to what is left of a condemned child's group; a child that ended meanwhile can be reaped now.
     fn finish_off(&mut self, key: Key) {
-        let Some((pid, ended)) = self.service.slots.with(key, |slot| (slot.pid, slot.ended)) else {
+        let Some((Some(pid), ended)) = self.service.slots.with(key, |slot| (slot.child(), slot.ended)) else {
             return;
         };
         let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
@@ -563,7 +587,7 @@ impl Control {
                 Id::Pid(Pid::from_raw(pid)),
                 WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG,
             );
-            self.service.slots.with(key, |slot| slot.pidfd = None);
+            self.service.slots.with(key, |slot| slot.held = Held::Nothing);
             self.settle(key);
         } else {
             // Its end is reaped as any other's.
@@ -583,6 +607,8 @@ impl Control {
 enum End {
     Code(i32),
     Signal(i32),
+    /// Given back, by the backend or by its death.
+    Lease,
     Unknown,
 }
 
@@ -591,7 +617,7 @@ impl std::fmt::Display for End {
         match self {
             End::Code(code) => write!(formatter, "status={code}"),
             End::Signal(signal) => write!(formatter, "signal={signal}"),
-            End::Unknown => formatter.write_str("status=-"),
+            End::Lease | End::Unknown => formatter.write_str("status=-"),
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use super::{Counters, Service, SlotsOf};
 use crate::admission::{Full, Peer, Reason, RuleName, Telling, Verdict};
-use crate::delivery::{Admitted, Bench, Greeted, Trouble};
+use crate::delivery::{Admitted, Beside, Deliver, Held, Trouble};
 use crate::report::{self, Escaped, Kind, Throttle, error, event, warning};
 use crate::source::Listening;
 use crate::sys::socket::PeerName;
@@ -28,6 +28,8 @@ pub(super) struct DoorState {
     pub(super) socket: usize,
     /// Told to hold no further connection.
     pub(super) leave: AtomicBool,
+    /// Told not to wait for a backend any longer.
+    pub(super) hurry: AtomicBool,
     place: AtomicU8,
     /// Connections taken so far.
     beat: AtomicU64,
@@ -52,6 +54,7 @@ impl DoorState {
         DoorState {
             socket,
             leave: AtomicBool::new(false),
+            hurry: AtomicBool::new(false),
             place: AtomicU8::new(Place::Idle as u8),
             beat: AtomicU64::new(0),
         }
@@ -77,6 +80,10 @@ impl DoorState {
         self.leave.load(Ordering::SeqCst)
     }
 
+    fn is_hurried(&self) -> bool {
+        self.hurry.load(Ordering::SeqCst)
+    }
+
     fn stir(&self) {
         self.beat.fetch_add(1, Ordering::SeqCst);
     }
@@ -86,14 +93,14 @@ impl DoorState {
 pub(super) struct Door<'a> {
     service: &'a Service,
     state: &'a DoorState,
-    bench: Bench,
+    desk: Box<dyn Deliver>,
     /// Used again for each connection.
     peer: Peer,
     local_path: std::ffi::OsString,
 }
 
 impl<'a> Door<'a> {
-    pub(super) fn new(service: &'a Service, state: &'a DoorState, bench: Bench) -> Door<'a> {
+    pub(super) fn new(service: &'a Service, state: &'a DoorState, desk: Box<dyn Deliver>) -> Door<'a> {
         let local_path = service
             .orders
             .sockets
@@ -103,7 +110,7 @@ impl<'a> Door<'a> {
         Door {
             service,
             state,
-            bench,
+            desk,
             peer: Peer::default(),
             local_path,
         }
@@ -113,6 +120,10 @@ impl<'a> Door<'a> {
     pub(super) fn work(mut self) {
         if let Some(socket) = self.service.orders.sockets.get(self.state.socket) {
             while !self.state.is_to_leave() {
+                if !self.desk.has_room() {
+                    self.state.go(Place::Waiting);
+                    continue;
+                }
                 self.state.go(Place::Idle);
                 let accepted = sys::socket::accept(socket.socket());
                 self.state.go(Place::Busy);
@@ -156,11 +167,11 @@ impl<'a> Door<'a> {
             }
         };
         self.note_rules(None);
-        if exec.is_some() && service.orders.recipe.execlineb.is_none() {
+        if exec.is_some() && !service.orders.delivery.runs_scripts() {
             return self.refuse(
                 connection,
                 Reason::Rule,
-                format_args!("rule={rule} exec=no-execlineb"),
+                format_args!("rule={rule} exec=cannot-run"),
             );
         }
         let number = match service.orders.room.reserve(self.peer.uid, clock::now()) {
@@ -202,91 +213,89 @@ impl<'a> Door<'a> {
         slots
     }
 
-    /// Gives the connection its child, trying again as long as only a limit is in the way.
+    /// Delivers the connection, trying again as long as only a limit is in the way.
     fn deliver(&mut self, admitted: Admitted<'_>, rule: &RuleName, slots: u32) {
-        static NO_CHILD: Throttle = Throttle::new();
+        static NOT_DELIVERED: Throttle = Throttle::new();
         static NO_PROGRAM: Throttle = Throttle::new();
-        let service = self.service;
         let user = admitted.peer.uid;
-        let mut greeted = Greeted::default();
+        let mut beside = Beside::default();
         loop {
-            match self
-                .bench
-                .deliver(&service.orders.recipe, &admitted, &mut greeted)
-            {
-                Ok(child) => {
-                    Counters::count(&service.counters.admitted);
-                    if report::shows(Kind::Connection) {
-                        let (peer, slots, pid) =
-                            (admitted.peer, SlotsOf(service, slots), child.pid);
-                        report::line(
-                            Kind::Connection,
-                            format_args!("allow {peer} {slots} rule={rule} child={pid}"),
-                        );
-                    }
-                    let began = clock::now();
-                    let greeting = if service.orders.recipe.channels.notify {
-                        self.keep(admitted.connection)
-                    } else {
-                        None
-                    };
-                    if service
-                        .slots
-                        .enter(user, child, greeting, began, service.orders.lifetime)
-                        || service.takes_news()
-                    {
-                        service.bell.ring();
-                    }
-                    return;
+            match self.desk.deliver(&admitted, &mut beside) {
+                Ok(held) => return self.delivered(admitted, held, rule, slots),
+                // Nothing is wrong: the control thread gives the backends a time to make room, even at the end.
+                Err(Trouble::Full) if !self.state.is_hurried() => {
+                    self.state.go(Place::Waiting);
+                    self.state.stir();
+                }
+                Err(Trouble::Full) => {
+                    error!("no backend takes the connection of {}; it is lost", admitted.peer);
+                    break;
                 }
                 Err(Trouble::Later(what, cause)) => {
-                    if NO_CHILD.open() {
-                        warning!(
-                            "unable to {what}: {cause}; pausing {PAUSE} ms, {slots} connections open"
-                        );
+                    if NOT_DELIVERED.open() {
+                        warning!("unable to {what}: {cause}; pausing {PAUSE} ms, {slots} connections open");
                     }
                     // At the end there is no later.
                     if self.state.is_to_leave() {
-                        error!(
-                            "unable to {what}: {cause}; the connection of {} is lost",
-                            admitted.peer
-                        );
+                        error!("unable to {what}: {cause}; the connection of {} is lost", admitted.peer);
                         break;
                     }
+                    self.ring_if_needed();
                     self.pause();
                 }
                 Err(Trouble::Client(what, cause)) => {
-                    if NO_CHILD.open() {
-                        warning!(
-                            "unable to {what}: {cause}; closing the connection of {}",
-                            admitted.peer
-                        );
+                    if NOT_DELIVERED.open() {
+                        warning!("unable to {what}: {cause}; closing the connection of {}", admitted.peer);
                     }
                     break;
                 }
-                Err(Trouble::Program(cause)) => {
+                Err(Trouble::Program(program, cause)) => {
                     if NO_PROGRAM.open() {
-                        let program =
-                            Escaped(service.orders.recipe.program.path.as_bytes()).to_string();
-                        error!(
-                            "unable to run {}: {cause}",
-                            if admitted.exec.is_some() {
-                                "execlineb"
-                            } else {
-                                &program
-                            }
-                        );
+                        error!("unable to run {program}: {cause}");
+                    }
+                    break;
+                }
+                Err(Trouble::TooLarge(bytes)) => {
+                    if NOT_DELIVERED.open() {
+                        error!("unable to hand a connection off: rule {rule} makes a message of {bytes} bytes, over the limit; closing the connection of {}", admitted.peer);
                     }
                     break;
                 }
             }
         }
-        service.orders.room.release(user);
+        self.service.orders.room.release(user);
+    }
+
+    /// Notes a delivered connection: the log line, and what keeps its slot.
+    fn delivered(&self, admitted: Admitted<'_>, held: Held, rule: &RuleName, slots: u32) {
+        let service = self.service;
+        let (peer, user) = (admitted.peer, admitted.peer.uid);
+        Counters::count(&service.counters.admitted);
+        if report::shows(Kind::Connection) {
+            let slots = SlotsOf(service, slots);
+            match &held {
+                Held::Child(child) => report::line(Kind::Connection, format_args!("allow {peer} {slots} rule={rule} child={}", child.pid)),
+                Held::Lease(_) | Held::Nothing => report::line(Kind::Connection, format_args!("allow {peer} {slots} rule={rule}")),
+            }
+        }
+        let greeting = if service.orders.delivery.greets() { self.keep(admitted.connection) } else { None };
+        if matches!(held, Held::Nothing) && greeting.is_none() {
+            service.orders.room.release(user);
+        } else if service.slots.enter(user, held, greeting, clock::now(), service.orders.lifetime) {
+            service.bell.ring();
+        }
+        self.ring_if_needed();
+    }
+
+    fn ring_if_needed(&self) {
+        if self.service.takes_news() {
+            self.service.bell.ring();
+        }
     }
 
     /// The copy of a greeted connection that tells when the greeting is read; it stands above the numbers that children copy.
     fn keep(&self, connection: OwnedFd) -> Option<OwnedFd> {
-        let low = self.service.orders.recipe.low;
+        let low = self.service.orders.delivery.low();
         loop {
             // Without the copy the slot could be freed with the greeting unread, so there is no doing without it.
             match sys::fd::copy_above(connection.as_fd(), low) {
@@ -314,9 +323,7 @@ impl<'a> Door<'a> {
             Telling::Suppressed { first: false } => {}
             Telling::Suppressed { first: true } => service.bell.ring(),
         }
-        if service.takes_news() {
-            service.bell.ring();
-        }
+        self.ring_if_needed();
     }
 
     /// Logs when the rules stop working, or fail in another way, and when they work again.

@@ -1,6 +1,7 @@
 //! The end of the service: no connection that a door or a queue of ours holds is lost, running ones may finish, and then it is over.
 #![forbid(unsafe_code)]
 
+use super::backend::Backend;
 use super::control::{Control, TERM_TO_KILL};
 use super::door::DoorState;
 use crate::report::{event, warning};
@@ -14,8 +15,10 @@ use std::time::Duration;
 const QUEUE: Duration = Duration::from_secs(1);
 /// How often a door is asked again to leave: the signal may come just before its accept4.
 const AGAIN: Duration = Duration::from_millis(2);
+/// How often it is looked whether the channel is empty, which nothing tells.
+const LOOK: Duration = Duration::from_millis(10);
 /// What the manager grants beyond the grace: TERM to KILL, and some.
-const MARGIN: Duration = Duration::from_secs(10);
+const MARGIN: Duration = Duration::from_secs(20);
 
 impl Control {
     /// Brings the service to its end; gives the exit code.
@@ -35,6 +38,7 @@ impl Control {
             NotifyState::ExtendTimeoutUsec(extension),
         ]);
         self.close_doors(began + grace.max(QUEUE));
+        self.empty_channel();
         if !grace.is_zero() {
             while self.service.slots.running() > 0 && self.stops < 2 && clock::now() < deadline {
                 self.turn(Some(deadline));
@@ -74,8 +78,46 @@ impl Control {
             }
             self.turn(Some(clock::now() + AGAIN));
         }
+        for door in &service.doors {
+            door.hurry.store(true, Ordering::SeqCst);
+        }
+        let patience = clock::now() + QUEUE;
+        while !self.all_gone() && clock::now() < patience {
+            self.turn(Some(clock::now() + AGAIN));
+        }
         if !self.all_gone() {
             warning!("a door does not come back from a connection; going on without it");
+        }
+    }
+
+    /// What waits in the channel is taken first, by backends that still run.
+    fn empty_channel(&mut self) {
+        let patience = clock::now() + TERM_TO_KILL;
+        let taken = |control: &Control| control.backend.as_ref().is_none_or(Backend::has_taken_all);
+        while !taken(self) && self.stops < 2 && clock::now() < patience {
+            self.turn(Some(clock::now() + LOOK));
+        }
+        if !taken(self) {
+            warning!("backends have not taken all connections from the channel; those that wait there are lost");
+        }
+    }
+
+    /// TERM to the workers, KILL to what is left when the time is over or another signal comes.
+    fn end_backends(&mut self) {
+        let now = clock::now();
+        let Some(backend) = &mut self.backend else { return };
+        backend.stop(now);
+        let (deadline, stops) = (now + TERM_TO_KILL, self.stops);
+        let down = |control: &Control| control.backend.as_ref().is_none_or(Backend::is_down);
+        while !down(self) && self.stops == stops && clock::now() < deadline {
+            self.turn(Some(deadline));
+        }
+        if let Some(backend) = &mut self.backend {
+            backend.kill();
+        }
+        let patience = clock::now() + QUEUE;
+        while !down(self) && clock::now() < patience {
+            self.turn(Some(patience));
         }
     }
 

@@ -1,6 +1,7 @@
 //! The running service: doors that each take connections from accept to exec, and one control thread for everything else.
 #![forbid(unsafe_code)]
 
+mod backend;
 mod bell;
 mod capacity;
 mod control;
@@ -9,12 +10,13 @@ mod drain;
 mod ready;
 mod slots;
 
+pub(crate) use backend::{BackendPlan, Workers};
 pub(crate) use capacity::{raise_descriptor_limit, warn_about_limits};
 pub(crate) use control::run;
 pub(crate) use ready::{Manager, ReadyFd};
 
 use crate::admission::{Denials, Mapping, Room, Rules};
-use crate::delivery::Recipe;
+use crate::delivery::Delivery;
 use crate::source::Listening;
 use bell::Bell;
 use door::DoorState;
@@ -42,7 +44,11 @@ pub(crate) struct Orders {
     pub(crate) rules: Rules,
     pub(crate) room: Room,
     pub(crate) mapping: Mapping,
-    pub(crate) recipe: Recipe,
+    pub(crate) delivery: Delivery,
+    /// Who takes what is handed off, if that is how it is delivered.
+    pub(crate) backend: Option<BackendPlan>,
+    /// Ready only when the backends are.
+    pub(crate) ready_backend: bool,
     /// Sent to whoever is refused, with its newline.
     pub(crate) deny_text: Option<Vec<u8>>,
     /// How long a child may run.
@@ -71,7 +77,11 @@ struct Service {
 impl Service {
     /// Whether the control thread is to be told that something changed; once per question, so that a busy door does not wake it each time.
     fn takes_news(&self) -> bool {
-        self.wants_news.load(Ordering::Relaxed) && self.wants_news.swap(false, Ordering::Relaxed)
+        self.needs_control() || self.wants_news.load(Ordering::Relaxed) && self.wants_news.swap(false, Ordering::Relaxed)
+    }
+
+    fn needs_control(&self) -> bool {
+        matches!(&self.orders.delivery, Delivery::Handoff(handing) if handing.needs_control())
     }
 
     fn is_retired(&self, socket: usize) -> bool {

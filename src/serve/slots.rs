@@ -3,7 +3,7 @@
 
 use crate::admission::User;
 use crate::sys;
-use crate::sys::spawn::Child;
+use crate::delivery::Held;
 use nix::libc;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use std::collections::VecDeque;
@@ -15,8 +15,8 @@ use std::time::Duration;
 /// What an event of the poll is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Event {
-    /// A child has ended.
-    Child(Key),
+    /// What held the slot has ended: a child, or a lease.
+    Ended(Key),
     /// Something happened on a connection whose greeting was not read yet.
     Greeting(Key),
     /// A descriptor of the control thread, by the number that it chose.
@@ -31,7 +31,7 @@ pub(super) struct Key {
     stamp: u32,
 }
 
-const CHILD: u32 = 0;
+const HELD: u32 = 0;
 const GREETING: u32 = 1;
 /// Index bits of a token's lower half; the stamp is the upper half, of which 0 means [`Event::Own`].
 const KIND_BITS: u32 = 1;
@@ -49,7 +49,7 @@ impl Event {
         };
         match (stamp, low & 1) {
             (0, _) => Event::Own(low),
-            (_, CHILD) => Event::Child(key),
+            (_, HELD) => Event::Ended(key),
             _ => Event::Greeting(key),
         }
     }
@@ -59,19 +59,28 @@ impl Event {
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) user: User,
-    /// When the child was started.
+    /// When it was delivered.
     pub(super) began: Duration,
-    /// The child, until it is reaped.
-    pub(super) pid: libc::pid_t,
-    pub(super) pidfd: Option<OwnedFd>,
+    /// The child, until it is reaped; or the lease, until it is given back.
+    pub(super) held: Held,
     /// A copy of the connection, until its greeting is read.
     pub(super) greeting: Option<OwnedFd>,
     /// The child was told to end: its group gets KILL later, and till then it stays unreaped.
     pub(super) condemned: bool,
-    /// The child's end was seen.
+    /// The end of the child, or of the lease, was seen.
     pub(super) ended: bool,
     /// The slot was given back to the limits (a condemned child may stay here longer).
     pub(super) released: bool,
+}
+
+impl Slot {
+    /// The child that is not reaped.
+    pub(super) fn child(&self) -> Option<libc::pid_t> {
+        match &self.held {
+            Held::Child(child) => Some(child.pid),
+            Held::Lease(_) | Held::Nothing => None,
+        }
+    }
 }
 
 enum Entry {
@@ -83,7 +92,7 @@ enum Entry {
 struct Table {
     entries: Vec<(u32, Entry)>,
     free: Option<u32>,
-    /// Slots with a child that runs.
+    /// Slots that a child or a lease holds.
     running: usize,
 }
 
@@ -111,36 +120,36 @@ impl Slots {
         })
     }
 
-    /// Enters a child that was just started. Gives `true` if the control thread should be told (of a lifetime, of a failed watch).
+    /// Enters a connection that was just delivered. Gives `true` if the control thread should be told (of a lifetime, of a failed watch).
     pub(super) fn enter(
         &self,
         user: User,
-        child: Child,
+        held: Held,
         greeting: Option<OwnedFd>,
         began: Duration,
         lifetime: Option<Duration>,
     ) -> bool {
-        let pidfd = child.pidfd.as_raw_fd();
+        let (holder, events) = match &held {
+            Held::Child(child) => (Some(child.pidfd.as_raw_fd()), libc::EPOLLIN),
+            // Its hang-up is reported in any case; what a backend writes into it is nothing to us.
+            Held::Lease(lease) => (Some(lease.as_raw_fd()), 0),
+            Held::Nothing => (None, 0),
+        };
         let greeting_fd = greeting.as_ref().map(|greeting| greeting.as_raw_fd());
         let slot = Slot {
             user,
             began,
-            pid: child.pid,
-            pidfd: Some(child.pidfd),
+            ended: holder.is_none(),
+            held,
             greeting,
             condemned: false,
-            ended: false,
             released: false,
         };
         let key = self.table().insert(slot);
-        // The greeting first: after the child's end nobody would add it any more. An edge comes with each read of the client's.
+        // The greeting first: after the holder's end nobody would add it any more. An edge comes with each read of the client's.
         let mut tell = false;
         if let Some(fd) = greeting_fd {
-            tell |= !self.watch(
-                fd,
-                libc::EPOLLOUT | libc::EPOLLET,
-                Event::token(key, GREETING),
-            );
+            tell |= !self.watch(fd, libc::EPOLLOUT | libc::EPOLLET, Event::token(key, GREETING));
         }
         if let Some(lifetime) = lifetime {
             let mut lifetimes = lock(&self.lifetimes);
@@ -148,11 +157,9 @@ impl Slots {
             lifetimes.push_back((began + lifetime, key));
         }
         // Once: the file of a closed pidfd can live on in a child that is just being created, and would be reported without end.
-        tell |= !self.watch(
-            pidfd,
-            libc::EPOLLIN | libc::EPOLLONESHOT,
-            Event::token(key, CHILD),
-        );
+        if let Some(fd) = holder {
+            tell |= !self.watch(fd, events | libc::EPOLLONESHOT, Event::token(key, HELD));
+        }
         tell
     }
 
@@ -175,14 +182,16 @@ impl Slots {
 
     /// Watches a child once more whose event came to nothing.
     pub(super) fn watch_child_again(&self, key: Key) {
-        if let Some(Some(fd)) = self.with(key, |slot| {
-            slot.pidfd.as_ref().map(|pidfd| pidfd.as_raw_fd())
-        }) {
+        let pidfd = self.with(key, |slot| match &slot.held {
+            Held::Child(child) => Some(child.pidfd.as_raw_fd()),
+            Held::Lease(_) | Held::Nothing => None,
+        });
+        if let Some(Some(fd)) = pidfd {
             let _ = sys::epoll::rearm(
                 self.poll.0.as_fd(),
                 fd,
                 libc::EPOLLIN | libc::EPOLLONESHOT,
-                Event::token(key, CHILD),
+                Event::token(key, HELD),
             );
         }
     }
@@ -213,8 +222,8 @@ impl Slots {
         self.table().slot(key).map(look)
     }
 
-    /// Notes that the child of a slot does not run any more.
-    pub(super) fn child_ended(&self, key: Key) {
+    /// Notes that what held a slot has ended.
+    pub(super) fn holder_ended(&self, key: Key) {
         let mut table = self.table();
         if let Some(slot) = table.slot(key)
             && !slot.ended
@@ -228,13 +237,13 @@ impl Slots {
     pub(super) fn remove_if_done(&self, key: Key) -> Option<Slot> {
         let mut table = self.table();
         let slot = table.slot(key)?;
-        if slot.pidfd.is_some() || slot.greeting.is_some() {
+        if !matches!(slot.held, Held::Nothing) || slot.greeting.is_some() {
             return None;
         }
         table.remove(key)
     }
 
-    /// Children that run.
+    /// Slots that a child or a lease holds.
     pub(super) fn running(&self) -> usize {
         self.table().running
     }
@@ -248,14 +257,11 @@ impl Slots {
                 .iter()
                 .enumerate()
                 .filter_map(|(index, (stamp, entry))| match entry {
-                    Entry::Taken(slot) if slot.pidfd.is_some() => Some((
-                        Key {
-                            index: u32::try_from(index).ok()?,
-                            stamp: *stamp,
-                        },
-                        slot.pid,
+                    Entry::Taken(slot) => Some((
+                        Key { index: u32::try_from(index).ok()?, stamp: *stamp },
+                        slot.child()?,
                     )),
-                    _ => None,
+                    Entry::Free { .. } => None,
                 });
         keys.collect()
     }
@@ -290,7 +296,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Table {
     fn insert(&mut self, slot: Slot) -> Key {
-        self.running += 1;
+        self.running += usize::from(!slot.ended);
         if let Some(index) = self.free
             && let Some((stamp, entry)) = self.entries.get_mut(index as usize)
             && let Entry::Free { next } = entry
@@ -339,8 +345,7 @@ mod tests {
         Slot {
             user: Some(user),
             began: Duration::ZERO,
-            pid: 1,
-            pidfd: None,
+            held: Held::Nothing,
             greeting: None,
             condemned: false,
             ended: false,
@@ -375,7 +380,7 @@ mod tests {
             index: 77,
             stamp: 3,
         };
-        assert_eq!(Event::of(Event::token(key, CHILD)), Event::Child(key));
+        assert_eq!(Event::of(Event::token(key, HELD)), Event::Ended(key));
         assert_eq!(Event::of(Event::token(key, GREETING)), Event::Greeting(key));
         assert_eq!(Event::of(5), Event::Own(5));
     }

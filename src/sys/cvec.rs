@@ -56,8 +56,16 @@ impl CVec {
         self.starts.retain(|&start| !gone(until_zero(bytes, start)));
     }
 
+    /// Writes all strings to `all`, each with its final zero.
+    pub(crate) fn gather(&self, all: &mut Vec<u8>) {
+        all.clear();
+        for entry in self.iter() {
+            all.extend_from_slice(entry);
+            all.push(0);
+        }
+    }
+
     /// The strings, in order, without their final zero.
-    #[cfg(test)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
         self.starts
             .iter()

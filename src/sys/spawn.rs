@@ -81,6 +81,7 @@ pub(crate) struct Job<'a> {
 }
 
 /// A child that runs its program.
+#[derive(Debug)]
 pub(crate) struct Child {
     pub(crate) pid: libc::pid_t,
     /// Readable when the child has ended; close-on-exec.
