@@ -213,7 +213,7 @@ fn pair_reloads_and_keeps_its_process() {
 fn pair_pings_the_watchdog_and_comes_back_when_it_hangs() {
     need_systemd!();
     let pair = Pair::installed();
-    let often = "[Service]\nWatchdogSec=1\nWatchdogSignal=KILL\n";
+    let often = "[Service]\nWatchdogSec=3\nWatchdogSignal=KILL\n";
     pair.systemd
         .install("doorward.service.d/watchdog.conf", often);
     pair.systemd.start_unit("doorward.socket");
