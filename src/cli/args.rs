@@ -1,7 +1,7 @@
 //! What was typed. Nothing here decides what it means.
 #![forbid(unsafe_code)]
 
-use crate::delivery::Layout;
+use crate::delivery::{Layout, NotifyTo};
 use crate::source::Type;
 use clap::{ArgMatches, Args, Parser, Subcommand};
 use std::ffi::OsString;
@@ -28,6 +28,21 @@ pub(super) enum Command {
     /// The listening socket is what LISTEN_FDS passes; else descriptor 0, if that is a listening socket; else what --bind names.
     /// Options end at PROG.
     Spawn(Box<Spawn>),
+    /// Hands each connection, with a fresh notification socketpair, to a backend that lives on
+    ///
+    /// The backend is PROG, started and restarted by doorward, or whoever listens on the socket that --backend names.
+    /// The listening socket is what LISTEN_FDS passes; else descriptor 0, if that is a listening socket; else what --bind names.
+    /// Options end at PROG.
+    Handoff(Box<Handoff>),
+}
+
+impl Command {
+    pub(super) fn common(&mut self) -> &mut Common {
+        match self {
+            Command::Spawn(spawn) => &mut spawn.common,
+            Command::Handoff(handoff) => &mut handoff.common,
+        }
+    }
 }
 
 /// The words of `doorward spawn`; its help is that of [`Command::Spawn`].
@@ -35,15 +50,9 @@ pub(super) enum Command {
 #[command(override_usage = "doorward spawn [OPTIONS] PROG [ARG...]", after_help = EXIT_STATUS)]
 pub(super) struct Spawn {
     #[command(flatten)]
-    pub(super) source: Source,
-    #[command(flatten)]
-    pub(super) admission: Admission,
+    pub(super) common: Common,
     #[command(flatten)]
     pub(super) delivery: Delivery,
-    #[command(flatten)]
-    pub(super) life: Life,
-    #[command(flatten)]
-    pub(super) log: Log,
     /// Program that each child runs, and its arguments; PROG is looked up in PATH once, at the start
     #[arg(
         required = true,
@@ -52,6 +61,37 @@ pub(super) struct Spawn {
         help_heading = "Program"
     )]
     pub(super) prog: Vec<OsString>,
+}
+
+/// The words of `doorward handoff`; its help is that of [`Command::Handoff`].
+#[derive(Args, Debug)]
+#[command(override_usage = "doorward handoff [OPTIONS] PROG [ARG...]\n       doorward handoff [OPTIONS] --backend PATH", after_help = EXIT_STATUS)]
+pub(super) struct Handoff {
+    #[command(flatten)]
+    pub(super) common: Common,
+    #[command(flatten)]
+    pub(super) delivery: HandoffDelivery,
+    /// Program that takes connections (descriptor 3, LISTEN_FDS=1), and its arguments; PROG is looked up in PATH once, at the start
+    #[arg(
+        required_unless_present = "backend",
+        trailing_var_arg = true,
+        value_name = "PROG",
+        help_heading = "Program"
+    )]
+    pub(super) prog: Vec<OsString>,
+}
+
+/// What every command that serves has.
+#[derive(Args, Debug)]
+pub(super) struct Common {
+    #[command(flatten)]
+    pub(super) source: Source,
+    #[command(flatten)]
+    pub(super) admission: Admission,
+    #[command(flatten)]
+    pub(super) life: Life,
+    #[command(flatten)]
+    pub(super) log: Log,
 }
 
 #[derive(Args, Debug)]
@@ -161,6 +201,45 @@ pub(super) struct Delivery {
 }
 
 #[derive(Args, Debug)]
+#[command(next_help_heading = "Delivery: what a backend gets")]
+pub(super) struct HandoffDelivery {
+    /// Hand off to the backend that listens on this SEQPACKET socket
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["prog", "workers", "lazy"])]
+    pub(super) backend: Option<OsString>,
+    /// Whom the backend at --backend must be served by: user:NAME|UID, group:NAME|GID, self; repeatable [default: self or root]
+    #[arg(long, value_name = "WHO", requires = "backend")]
+    pub(super) server: Vec<String>,
+    /// Start PROG this often; all of them take from the same queue [default: 1]
+    #[arg(long, value_name = "N")]
+    pub(super) workers: Option<u32>,
+    /// Start PROG at the first connection only
+    #[arg(long)]
+    pub(super) lazy: bool,
+    /// Connections that may wait for the backend; further ones wait in the kernel's queue
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub(super) ahead: u32,
+    /// Who gets the client's end of the notification socketpair
+    #[arg(long, value_name = "WHOM", value_enum, default_value = "backend")]
+    pub(super) notify_to: NotifyTo,
+    /// Hand a pidfd of the client over too
+    #[arg(long)]
+    pub(super) pidfd: bool,
+    /// Prefix of the variables about the connection (IPC in IPCREMOTEEUID), and the value of PROTO
+    #[arg(long, value_name = "NAME", default_value = "IPC")]
+    pub(super) proto: String,
+    /// When doorward says that it is ready: as soon as it listens, or when every backend is ready
+    #[arg(long, value_name = "WHEN", value_enum, default_value = "listen")]
+    pub(super) ready: ReadyWhen,
+}
+
+/// The words of `--ready`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub(super) enum ReadyWhen {
+    Listen,
+    Backend,
+}
+
+#[derive(Args, Debug)]
 #[command(next_help_heading = "Start and end")]
 pub(super) struct Life {
     /// Write a newline to descriptor N when ready, and close it (s6's notification-fd; NOTIFY_SOCKET is told in any case)
@@ -197,11 +276,16 @@ mod tests {
         let matches = Arguments::command()
             .try_get_matches_from(line.split(' '))
             .unwrap();
-        let Command::Spawn(mut spawn) =
-            <Arguments as clap::FromArgMatches>::from_arg_matches(&matches)
-                .unwrap()
-                .command;
-        spawn.admission.take_order(matches.subcommand().unwrap().1);
+        let command = <Arguments as clap::FromArgMatches>::from_arg_matches(&matches)
+            .unwrap()
+            .command;
+        let Command::Spawn(mut spawn) = command else {
+            panic!()
+        };
+        spawn
+            .common
+            .admission
+            .take_order(matches.subcommand().unwrap().1);
         spawn
     }
 
@@ -209,7 +293,7 @@ mod tests {
     fn options_end_at_the_program() {
         let spawn = parse("doorward spawn --bind x prog --bind y -q -- z");
         assert_eq!(spawn.prog, ["prog", "--bind", "y", "-q", "--", "z"]);
-        assert_eq!(spawn.source.bind, ["x"]);
+        assert_eq!(spawn.common.source.bind, ["x"]);
         assert_eq!(
             parse("doorward spawn --bind x -- prog -v").prog,
             ["prog", "-v"]
@@ -234,6 +318,6 @@ mod tests {
         let spawn = parse("doorward spawn --deny user:1 --allow all --deny self --bind x prog");
         let order = [(false, "user:1"), (true, "all"), (false, "self")]
             .map(|(allows, who)| (allows, who.to_owned()));
-        assert_eq!(spawn.admission.in_order, order);
+        assert_eq!(spawn.common.admission.in_order, order);
     }
 }

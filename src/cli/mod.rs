@@ -3,7 +3,7 @@
 
 mod args;
 mod plan;
-mod spawn;
+mod serve;
 
 use crate::exit::{self, Failure};
 use crate::report::{self, Kind};
@@ -91,17 +91,14 @@ pub fn main() -> u8 {
             };
         }
     };
-    let args::Command::Spawn(spawn) = arguments.command;
-    spawn::run(spawn, parent).unwrap_or_else(|failure| fail(&failure))
+    serve::run(arguments.command, parent).unwrap_or_else(|failure| fail(&failure))
 }
 
 fn parse() -> Result<args::Arguments, clap::Error> {
     let matches = args::Arguments::command().try_get_matches()?;
     let mut arguments = args::Arguments::from_arg_matches(&matches)?;
-    if let (args::Command::Spawn(spawn), Some((_, matches))) =
-        (&mut arguments.command, matches.subcommand())
-    {
-        spawn.admission.take_order(matches);
+    if let Some((_, matches)) = matches.subcommand() {
+        arguments.command.common().admission.take_order(matches);
     }
     Ok(arguments)
 }

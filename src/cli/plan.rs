@@ -1,9 +1,9 @@
 //! What the words of the command line mean together; every conflict is settled here.
 #![forbid(unsafe_code)]
 
-use super::args::{Delivery, Spawn};
+use super::args::{Admission, Common, Delivery, Handoff, ReadyWhen, Source, Spawn};
 use crate::admission::{Effect, Limits, Rate, Who};
-use crate::delivery::{Channels, Layout};
+use crate::delivery::{Channels, Layout, NotifyTo};
 use crate::exit::{Result, wrong_use};
 use crate::privileges::{self, Identity};
 use crate::report::Verbosity;
@@ -30,26 +30,75 @@ pub(super) enum RuleSource {
     Directory(PathBuf),
 }
 
-/// `doorward spawn`, understood.
+/// A command that serves, understood.
 #[derive(Debug)]
-pub(super) struct SpawnPlan {
+pub(super) struct ServePlan {
     pub(super) wanted: Wanted,
     pub(super) run_as: Option<Identity>,
     pub(super) rules: RuleSource,
     pub(super) limits: Limits,
     pub(super) deny_text: Option<Vec<u8>>,
-    pub(super) channels: Channels,
     pub(super) proto: String,
     pub(super) keep_fds: Vec<RawFd>,
     pub(super) ready_fd: Option<RawFd>,
-    pub(super) lifetime: Option<Duration>,
     pub(super) grace: Duration,
-    pub(super) prog: Vec<OsString>,
+    pub(super) delivery: DeliveryPlan,
+}
+
+/// What becomes of an admitted connection.
+#[derive(Debug)]
+pub(super) enum DeliveryPlan {
+    Spawn {
+        channels: Channels,
+        lifetime: Option<Duration>,
+        prog: Vec<OsString>,
+    },
+    Handoff(HandoffPlan),
+}
+
+/// `doorward handoff`, as far as it differs.
+#[derive(Debug)]
+pub(super) struct HandoffPlan {
+    pub(super) backend: BackendSource,
+    pub(super) notify_to: NotifyTo,
+    pub(super) pidfd: bool,
+    pub(super) ahead: usize,
+    /// Ready only when every backend is.
+    pub(super) ready_backend: bool,
+}
+
+#[derive(Debug)]
+pub(super) enum BackendSource {
+    Started {
+        prog: Vec<OsString>,
+        workers: u32,
+        lazy: bool,
+    },
+    /// Where it listens, and who it may be, each with its text.
+    Listening {
+        path: PathBuf,
+        servers: Vec<(Effect, Who, String)>,
+    },
+}
+
+impl ServePlan {
+    /// What goes beside the connection, and at which numbers.
+    pub(super) fn channels(&self) -> Channels {
+        match &self.delivery {
+            DeliveryPlan::Spawn { channels, .. } => *channels,
+            // A worker gets its end of the channel where socket activation has it.
+            DeliveryPlan::Handoff(_) => Channels {
+                layout: Layout::Systemd,
+                notify: false,
+                pidfd: false,
+            },
+        }
+    }
 }
 
 /// `-v` and `-q`.
-pub(super) fn verbosity(spawn: &Spawn) -> Result<Verbosity> {
-    match (spawn.log.verbose, spawn.log.quiet) {
+pub(super) fn verbosity(common: &Common) -> Result<Verbosity> {
+    match (common.log.verbose, common.log.quiet) {
         (true, true) => Err(wrong_use("--verbose and --quiet make no sense together")),
         (true, false) => Ok(Verbosity::Everything),
         (false, true) => Ok(Verbosity::Failures),
@@ -57,7 +106,7 @@ pub(super) fn verbosity(spawn: &Spawn) -> Result<Verbosity> {
     }
 }
 
-pub(super) fn spawn(spawn: Spawn) -> Result<SpawnPlan> {
+pub(super) fn spawn(spawn: Spawn) -> Result<ServePlan> {
     let channels = channels(&spawn.delivery)?;
     let keep_fds = spawn
         .delivery
@@ -65,7 +114,100 @@ pub(super) fn spawn(spawn: Spawn) -> Result<SpawnPlan> {
         .iter()
         .map(|&number| keep_fd(number, channels))
         .collect::<Result<Vec<_>>>()?;
-    let ready_fd = spawn
+    let lifetime = spawn
+        .delivery
+        .lifetime
+        .as_deref()
+        .map(|text| seconds("--lifetime", text, false))
+        .transpose()?;
+    let delivery = DeliveryPlan::Spawn {
+        channels,
+        lifetime,
+        prog: spawn.prog,
+    };
+    serve(spawn.common, spawn.delivery.proto, keep_fds, delivery)
+}
+
+pub(super) fn handoff(handoff: Handoff) -> Result<ServePlan> {
+    let words = handoff.delivery;
+    let backend = match words.backend {
+        Some(path) => listening(path, &words.server)?,
+        None => {
+            let workers = words.workers.unwrap_or(1);
+            if workers == 0 {
+                return Err(wrong_use(
+                    "--workers 0 would leave nobody to take connections",
+                ));
+            }
+            BackendSource::Started {
+                prog: handoff.prog,
+                workers,
+                lazy: words.lazy,
+            }
+        }
+    };
+    let ready_backend = words.ready == ReadyWhen::Backend;
+    if ready_backend && words.lazy {
+        return Err(wrong_use(
+            "--ready backend and --lazy make no sense together: the backend starts at the first connection",
+        ));
+    }
+    let Some(ahead) = usize::try_from(words.ahead).ok().filter(|ahead| *ahead > 0) else {
+        return Err(wrong_use("--ahead 0 would let no connection through"));
+    };
+    let plan = HandoffPlan {
+        backend,
+        notify_to: words.notify_to,
+        pidfd: words.pidfd,
+        ahead,
+        ready_backend,
+    };
+    serve(
+        handoff.common,
+        words.proto,
+        Vec::new(),
+        DeliveryPlan::Handoff(plan),
+    )
+}
+
+fn listening(path: OsString, server: &[String]) -> Result<BackendSource> {
+    let shown = crate::report::Escaped(&path.clone().into_vec()).to_string();
+    let path = PathBuf::from(path);
+    if nix::sys::socket::UnixAddr::new(&path).is_err() || path.as_os_str().is_empty() {
+        return Err(wrong_use(format!(
+            "--backend {shown}: not a path that a socket can have"
+        )));
+    }
+    let mut servers = Vec::new();
+    for text in server {
+        match Who::parse(text) {
+            Ok(Who::All) => {
+                return Err(wrong_use(
+                    "--server all would trust anybody; name who serves the backend",
+                ));
+            }
+            Ok(who) => servers.push((Effect::Allow, who, text.clone())),
+            Err(why) => return Err(wrong_use(format!("--server {text}: {why}"))),
+        }
+    }
+    if servers.is_empty() {
+        servers.push((Effect::Allow, Who::Myself, "self".to_owned()));
+        servers.push((
+            Effect::Allow,
+            Who::User("0".to_owned()),
+            "user:0".to_owned(),
+        ));
+    }
+    Ok(BackendSource::Listening { path, servers })
+}
+
+fn serve(
+    common: Common,
+    proto: String,
+    keep_fds: Vec<RawFd>,
+    delivery: DeliveryPlan,
+) -> Result<ServePlan> {
+    let ready_fd = common
         .life
         .ready_fd
         .map(|number| ready_fd(number, &keep_fds))
@@ -76,63 +218,55 @@ pub(super) fn spawn(spawn: Spawn) -> Result<SpawnPlan> {
         .chain([LOW])
         .max()
         .unwrap_or(LOW);
-    let wanted = wanted(&spawn, low)?;
-    let run_as = spawn
+    let wanted = wanted(&common.source, low)?;
+    let run_as = common
         .source
         .run_as
         .as_deref()
         .map(|text| privileges::identity("--run-as", text))
         .transpose()?;
-    let max = spawn.admission.max;
+    let max = common.admission.max;
     let limits = Limits {
         max,
         // Three quarters, rounded up, so that one user cannot take every place.
-        max_per_user: spawn
+        max_per_user: common
             .admission
             .max_per_user
             .or((max > 0).then(|| max - max / 4)),
-        rate: spawn.admission.rate.as_deref().map(rate).transpose()?,
+        rate: common.admission.rate.as_deref().map(rate).transpose()?,
     };
     if limits.max_per_user == Some(0) {
         return Err(wrong_use(
             "--max-per-user 0 admits nobody; leave it out, or give --max 0, for no limit",
         ));
     }
-    let rules = rules(&spawn)?;
-    let deny_text = spawn.admission.deny_text.map(|text| {
+    let rules = rules(&common.admission)?;
+    let deny_text = common.admission.deny_text.map(|text| {
         let mut text = text.into_vec();
         text.push(b'\n');
         text
     });
-    if !is_prefix(&spawn.delivery.proto) {
+    if !is_prefix(&proto) {
         return Err(wrong_use(format!(
-            "--proto {}: a prefix has letters, digits and _, and no digit first",
-            spawn.delivery.proto
+            "--proto {proto}: a prefix has letters, digits and _, and no digit first"
         )));
     }
-    Ok(SpawnPlan {
+    let grace = seconds("--grace", &common.life.grace, true)?;
+    Ok(ServePlan {
         wanted,
         run_as,
         rules,
         limits,
         deny_text,
-        channels,
-        proto: spawn.delivery.proto,
+        proto,
         keep_fds,
         ready_fd,
-        lifetime: spawn
-            .delivery
-            .lifetime
-            .as_deref()
-            .map(|text| seconds("--lifetime", text, false))
-            .transpose()?,
-        grace: seconds("--grace", &spawn.life.grace, true)?,
-        prog: spawn.prog,
+        grace,
+        delivery,
     })
 }
 
-fn wanted(spawn: &Spawn, low: RawFd) -> Result<Wanted> {
-    let source = &spawn.source;
+fn wanted(source: &Source, low: RawFd) -> Result<Wanted> {
     let binds = source.bind.iter().map(|text| {
         Address::parse(text).map_err(|why| {
             wrong_use(format!(
@@ -243,8 +377,7 @@ fn ready_fd(number: u32, keep_fds: &[RawFd]) -> Result<RawFd> {
     Ok(fd)
 }
 
-fn rules(spawn: &Spawn) -> Result<RuleSource> {
-    let admission = &spawn.admission;
+fn rules(admission: &Admission) -> Result<RuleSource> {
     match (&admission.rules, admission.in_order.first()) {
         (Some(_), Some((allows, who))) => {
             let option = if *allows { "--allow" } else { "--deny" };

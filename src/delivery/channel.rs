@@ -47,11 +47,28 @@ pub(crate) enum Sent {
 impl Channel {
     /// All descriptors stand at `low` or above.
     pub(crate) fn new(low: RawFd) -> io::Result<Channel> {
-        let (near, far) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+        let (near, far) = socketpair(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            None,
+            SockFlag::SOCK_CLOEXEC,
+        )?;
         let (near, far) = (sys::fd::lift(near, low)?, sys::fd::lift(far, low)?);
-        let taken = Epoll(sys::fd::lift(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?.0, low)?);
-        taken.add(&near, EpollEvent::new(EpollFlags::EPOLLOUT | EpollFlags::EPOLLET, 0))?;
-        Ok(Channel { near, far, sizes: Mutex::default(), taken, broken: AtomicBool::new(false) })
+        let taken = Epoll(sys::fd::lift(
+            Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?.0,
+            low,
+        )?);
+        taken.add(
+            &near,
+            EpollEvent::new(EpollFlags::EPOLLOUT | EpollFlags::EPOLLET, 0),
+        )?;
+        Ok(Channel {
+            near,
+            far,
+            sizes: Mutex::default(),
+            taken,
+            broken: AtomicBool::new(false),
+        })
     }
 
     /// The end that a backend gets (a copy of it).
@@ -63,7 +80,12 @@ impl Channel {
     ///
     /// # Errors
     /// What sendmsg(2) has; ETOOMANYREFS and the like are worth trying again.
-    pub(crate) fn send(&self, payload: &[u8], descriptors: &[BorrowedFd<'_>], ahead: usize) -> io::Result<Sent> {
+    pub(crate) fn send(
+        &self,
+        payload: &[u8],
+        descriptors: &[BorrowedFd<'_>],
+        ahead: usize,
+    ) -> io::Result<Sent> {
         let mut sizes = self.sizes();
         if sizes.len() >= ahead && self.count(&mut sizes)? >= ahead {
             return Ok(Sent::Full);
@@ -91,7 +113,10 @@ impl Channel {
 
     /// Queues a message that was taken back from another channel; false: not now.
     pub(crate) fn put_back(&self, payload: &[u8], descriptors: &[BorrowedFd<'_>]) -> bool {
-        matches!(self.send(payload, descriptors, usize::MAX), Ok(Sent::Queued))
+        matches!(
+            self.send(payload, descriptors, usize::MAX),
+            Ok(Sent::Queued)
+        )
     }
 
     /// Whether a message was refused because some backend shut it down.
@@ -109,7 +134,9 @@ impl Channel {
         let queued = scm::queued(self.far.as_fd())?;
         let mut known: usize = sizes.iter().sum();
         while known > queued {
-            let Some(oldest) = sizes.pop_front() else { break };
+            let Some(oldest) = sizes.pop_front() else {
+                break;
+            };
             known = known.saturating_sub(oldest);
         }
         Ok(sizes.len())
@@ -118,7 +145,9 @@ impl Channel {
     /// Waits until a backend has taken a message since the last time; a signal ends it too. For one thread at a time: edges are not shared,
     /// so others look again after `patience` milliseconds.
     pub(crate) fn wait_for_taking(&self, patience: u16) {
-        let _ = self.taken.wait(&mut [EpollEvent::empty()], EpollTimeout::from(patience));
+        let _ = self
+            .taken
+            .wait(&mut [EpollEvent::empty()], EpollTimeout::from(patience));
     }
 
     /// Takes back one queued message (after a backend shut the channel down): its payload and its descriptors.
@@ -148,7 +177,8 @@ mod tests {
 
     fn take(channel: &Channel) -> Vec<u8> {
         let mut payload = vec![0; LONGEST];
-        let received = scm::receive(channel.backend_end(), &mut payload, libc::MSG_DONTWAIT).unwrap();
+        let received =
+            scm::receive(channel.backend_end(), &mut payload, libc::MSG_DONTWAIT).unwrap();
         payload.truncate(received.length);
         payload
     }
@@ -157,7 +187,10 @@ mod tests {
     fn messages_are_counted_whatever_their_sizes() {
         let channel = Channel::new(3).unwrap();
         for size in [100, 1, 5000, 7] {
-            assert!(matches!(channel.send(&vec![b'x'; size], &[], 64).unwrap(), Sent::Queued));
+            assert!(matches!(
+                channel.send(&vec![b'x'; size], &[], 64).unwrap(),
+                Sent::Queued
+            ));
         }
         assert_eq!(channel.waiting().unwrap(), 4);
         assert_eq!(take(&channel).len(), 100);
@@ -171,12 +204,21 @@ mod tests {
     fn no_more_than_ahead_wait_and_a_taking_makes_room() {
         let channel = Channel::new(3).unwrap();
         for _ in 0..3 {
-            assert!(matches!(channel.send(b"message", &[], 3).unwrap(), Sent::Queued));
+            assert!(matches!(
+                channel.send(b"message", &[], 3).unwrap(),
+                Sent::Queued
+            ));
         }
-        assert!(matches!(channel.send(b"message", &[], 3).unwrap(), Sent::Full));
+        assert!(matches!(
+            channel.send(b"message", &[], 3).unwrap(),
+            Sent::Full
+        ));
         take(&channel);
         channel.wait_for_taking(20_000);
-        assert!(matches!(channel.send(b"message", &[], 3).unwrap(), Sent::Queued));
+        assert!(matches!(
+            channel.send(b"message", &[], 3).unwrap(),
+            Sent::Queued
+        ));
     }
 
     #[test]
@@ -186,7 +228,10 @@ mod tests {
         channel.send(b"one", &[null.as_fd()], 64).unwrap();
         channel.send(b"two", &[], 64).unwrap();
         shutdown(channel.backend_end().as_raw_fd(), Shutdown::Both).unwrap();
-        assert!(matches!(channel.send(b"three", &[], 64).unwrap(), Sent::Broken));
+        assert!(matches!(
+            channel.send(b"three", &[], 64).unwrap(),
+            Sent::Broken
+        ));
         let (payload, descriptors) = channel.take_back().unwrap();
         assert_eq!((payload.as_slice(), descriptors.len()), (&b"one"[..], 1));
         assert_eq!(channel.take_back().unwrap().0, b"two");

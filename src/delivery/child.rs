@@ -87,8 +87,7 @@ impl Bench {
         for &number in recipe.channels.layout.connection() {
             places.put(connection.number, number);
         }
-        for (index, descriptor, number) in
-            [(1, &beside.notify, NOTIFY), (2, &beside.pidfd, PIDFD)]
+        for (index, descriptor, number) in [(1, &beside.notify, NOTIFY), (2, &beside.pidfd, PIDFD)]
         {
             if let Some(descriptor) = descriptor {
                 let landed = self.landed(index, descriptor)?;
@@ -176,8 +175,9 @@ impl Deliver for Bench {
             beside.greet(admitted)?;
         }
         let mut places = Places::default();
-        let child =
-            self.land(admitted, beside, &mut places).and_then(|()| self.start(admitted, &places));
+        let child = self
+            .land(admitted, beside, &mut places)
+            .and_then(|()| self.start(admitted, &places));
         for landing in self
             .landing
             .iter()

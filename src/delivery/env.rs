@@ -99,6 +99,11 @@ impl Template {
         }
     }
 
+    /// The inherited part, each `NAME=VALUE`.
+    pub(crate) fn inherited(&self) -> &[OsString] {
+        &self.inherited
+    }
+
     /// A door's buffer with the inherited part, and where that part ends.
     pub(super) fn begin(&self, block: &mut CVec) -> (usize, usize) {
         block.clear();
@@ -139,13 +144,21 @@ impl Template {
                 block.push(&[name]);
             }
         }
-        block.push(&[self.proto.as_bytes(), b"LOCALPATH=", connection.local_path.as_bytes()]);
+        block.push(&[
+            self.proto.as_bytes(),
+            b"LOCALPATH=",
+            connection.local_path.as_bytes(),
+        ]);
     }
 
     /// What a backend relies on to know who its peer is.
     fn is_identity(&self, name: &[u8]) -> bool {
         let identity = |rest: &[u8]| rest.starts_with(b"REMOTE");
-        name == b"PROTO" || name == b"REMOTE_ADDR" || name.strip_prefix(self.proto.as_bytes()).is_some_and(identity)
+        name == b"PROTO"
+            || name == b"REMOTE_ADDR"
+            || name
+                .strip_prefix(self.proto.as_bytes())
+                .is_some_and(identity)
     }
 
     fn connection(&self, block: &mut CVec, connection: &Connection<'_>) {

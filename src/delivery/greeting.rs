@@ -4,9 +4,7 @@
 use super::{Admitted, Beside, Trouble};
 use crate::sys::scm;
 use nix::errno::Errno;
-use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, getsockopt, socketpair, sockopt,
-};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, getsockopt, socketpair, sockopt};
 use std::os::fd::AsFd as _;
 
 /// The first thing on the connection; the descriptor comes with it.
@@ -29,7 +27,12 @@ impl Beside {
     /// Makes the notification socketpair, once.
     pub(super) fn pair(&mut self) -> Result<(), Trouble> {
         if self.notify.is_none() {
-            let pair = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC);
+            let pair = socketpair(
+                AddressFamily::Unix,
+                SockType::Stream,
+                None,
+                SockFlag::SOCK_CLOEXEC,
+            );
             let (ours, theirs) =
                 pair.map_err(|error| Trouble::Later("make a notification socket", error.into()))?;
             (self.notify, self.notify_peer) = (Some(ours), Some(theirs));
@@ -41,7 +44,9 @@ impl Beside {
     pub(super) fn greet(&mut self, admitted: &Admitted<'_>) -> Result<(), Trouble> {
         const WHAT: &str = "send a greeting";
         self.pair()?;
-        let Some(theirs) = &self.notify_peer else { return Ok(()) };
+        let Some(theirs) = &self.notify_peer else {
+            return Ok(());
+        };
         // Nothing was sent on this connection yet, so the greeting fits and never has to wait.
         match scm::send(admitted.connection.as_fd(), GREETING, &[theirs.as_fd()]) {
             Ok(sent) if sent == GREETING.len() => {

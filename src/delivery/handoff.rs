@@ -54,7 +54,9 @@ impl Handing {
 
     /// Whether something happened that the control thread must see to; once per cause.
     pub(crate) fn needs_control(&self) -> bool {
-        self.broken.load(Ordering::SeqCst) || self.unattended.load(Ordering::SeqCst) && self.unattended.swap(false, Ordering::SeqCst)
+        self.broken.load(Ordering::SeqCst)
+            || self.unattended.load(Ordering::SeqCst)
+                && self.unattended.swap(false, Ordering::SeqCst)
     }
 }
 
@@ -67,15 +69,25 @@ pub(super) struct Counter {
 
 impl Counter {
     pub(super) fn new(handing: &'static Handing) -> Counter {
-        Counter { handing, block: CVec::default(), payload: Vec::with_capacity(1024) }
+        Counter {
+            handing,
+            block: CVec::default(),
+            payload: Vec::with_capacity(1024),
+        }
     }
 
     fn compose(&mut self, admitted: &Admitted<'_>, beside: &Beside) -> Result<(), Trouble> {
         let names = names(beside);
         let connection = Connection::of(admitted);
-        self.handing.template.hand_off(&mut self.block, &["HANDOFF=1", names], &connection);
+        self.handing
+            .template
+            .hand_off(&mut self.block, &["HANDOFF=1", names], &connection);
         self.block.gather(&mut self.payload);
-        if self.payload.len() > LONGEST { Err(Trouble::TooLarge(self.payload.len())) } else { Ok(()) }
+        if self.payload.len() > LONGEST {
+            Err(Trouble::TooLarge(self.payload.len()))
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -96,7 +108,8 @@ impl Deliver for Counter {
         }
         if handing.lease && beside.lease.is_none() {
             let pipe = pipe2(OFlag::O_CLOEXEC);
-            beside.lease = Some(pipe.map_err(|error| Trouble::Later("make a lease", error.into()))?);
+            beside.lease =
+                Some(pipe.map_err(|error| Trouble::Later("make a lease", error.into()))?);
         }
         match handing.notify_to {
             NotifyTo::Backend => beside.pair()?,
@@ -112,15 +125,25 @@ impl Deliver for Counter {
         let mut descriptors = [admitted.connection.as_fd(); 5];
         let count = fill(&mut descriptors, beside);
         let channel = handing.channel();
-        match channel.send(&self.payload, descriptors.get(..count).unwrap_or_default(), handing.ahead) {
-            Ok(Sent::Queued) => Ok(beside.lease.take().map_or(Held::Nothing, |(ours, _)| Held::Lease(ours))),
+        match channel.send(
+            &self.payload,
+            descriptors.get(..count).unwrap_or_default(),
+            handing.ahead,
+        ) {
+            Ok(Sent::Queued) => Ok(beside
+                .lease
+                .take()
+                .map_or(Held::Nothing, |(ours, _)| Held::Lease(ours))),
             Ok(Sent::Full) => {
                 channel.wait_for_taking(PATIENCE);
                 Err(Trouble::Full)
             }
             Ok(Sent::Broken) => {
                 handing.broken.store(true, Ordering::SeqCst);
-                Err(Trouble::Later("hand a connection off", io::Error::from(Errno::EPIPE)))
+                Err(Trouble::Later(
+                    "hand a connection off",
+                    io::Error::from(Errno::EPIPE),
+                ))
             }
             Err(error) => Err(Trouble::Later("hand a connection off", error)),
         }
@@ -130,9 +153,18 @@ impl Deliver for Counter {
 /// The descriptors in the order of [`names`]; the connection stands first already.
 fn fill<'a>(descriptors: &mut [BorrowedFd<'a>; 5], beside: &'a Beside) -> usize {
     let lease = beside.lease.as_ref().map(|(_, theirs)| theirs);
-    let others = [beside.notify.as_ref(), beside.notify_peer.as_ref(), beside.pidfd.as_ref(), lease];
+    let others = [
+        beside.notify.as_ref(),
+        beside.notify_peer.as_ref(),
+        beside.pidfd.as_ref(),
+        lease,
+    ];
     let mut count = 1;
-    for (place, descriptor) in descriptors.iter_mut().skip(1).zip(others.into_iter().flatten()) {
+    for (place, descriptor) in descriptors
+        .iter_mut()
+        .skip(1)
+        .zip(others.into_iter().flatten())
+    {
         *place = descriptor.as_fd();
         count += 1;
     }
@@ -141,7 +173,12 @@ fn fill<'a>(descriptors: &mut [BorrowedFd<'a>; 5], beside: &'a Beside) -> usize 
 
 /// `HANDOFF_FDS`: the names of what is there.
 fn names(beside: &Beside) -> &'static str {
-    match (beside.notify.is_some(), beside.notify_peer.is_some(), beside.pidfd.is_some(), beside.lease.is_some()) {
+    match (
+        beside.notify.is_some(),
+        beside.notify_peer.is_some(),
+        beside.pidfd.is_some(),
+        beside.lease.is_some(),
+    ) {
         (false, _, false, false) => "HANDOFF_FDS=connection",
         (false, _, false, true) => "HANDOFF_FDS=connection:lease",
         (false, _, true, false) => "HANDOFF_FDS=connection:pidfd",

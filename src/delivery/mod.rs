@@ -113,6 +113,14 @@ impl Delivery {
         }
     }
 
+    /// In words, for the start line.
+    pub(crate) fn words(&self) -> &'static str {
+        match self {
+            Delivery::Spawn(recipe) => recipe.channels.layout.words(),
+            Delivery::Handoff(_) => "handing connections off",
+        }
+    }
+
     /// doorward's own descriptors stand here and above.
     pub(crate) fn low(&self) -> RawFd {
         match self {

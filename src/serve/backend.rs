@@ -14,7 +14,10 @@ use crate::sys::scm;
 use crate::sys::spawn::{Failure, Job, Stack, spawn};
 use nix::libc;
 use nix::sys::signal::{Signal, killpg};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, connect, getsockname, setsockopt, socket, sockopt};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, UnixAddr, bind, connect, getsockname, setsockopt, socket,
+    sockopt,
+};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use std::collections::VecDeque;
@@ -45,7 +48,10 @@ const WORKER: u32 = 16;
 pub(crate) enum BackendPlan {
     Started(Workers),
     /// One that listens on a SEQPACKET socket of its own, and is served only if it is one of these.
-    Listening { path: PathBuf, servers: List },
+    Listening {
+        path: PathBuf,
+        servers: List,
+    },
 }
 
 /// Programs of ours that share the channel.
@@ -132,8 +138,16 @@ impl Backend {
     ///
     /// # Errors
     /// The system's, where what every backend needs cannot be made.
-    pub(super) fn new(service: &'static Service, landings: &mut Landings, watchdog: Option<Duration>) -> io::Result<Option<Backend>> {
-        let (Delivery::Handoff(handing), Some(plan)) = (&service.orders.delivery, &service.orders.backend) else { return Ok(None) };
+    pub(super) fn new(
+        service: &'static Service,
+        landings: &mut Landings,
+        watchdog: Option<Duration>,
+    ) -> io::Result<Option<Backend>> {
+        let (Delivery::Handoff(handing), Some(plan)) =
+            (&service.orders.delivery, &service.orders.backend)
+        else {
+            return Ok(None);
+        };
         let [Some(landing), ..] = landings.take().unwrap_or_default() else {
             return Err(io::Error::from_raw_os_error(libc::EMFILE));
         };
@@ -149,7 +163,12 @@ impl Backend {
             service,
             handing,
             plan,
-            workers: (0..count).map(|_| Worker { backoff: Backoff::default(), state: State::Down(now) }).collect(),
+            workers: (0..count)
+                .map(|_| Worker {
+                    backoff: Backoff::default(),
+                    state: State::Down(now),
+                })
+                .collect(),
             starts: 0,
             notify,
             status: String::new(),
@@ -167,13 +186,19 @@ impl Backend {
 
     /// When there is something to do, if nothing happens before.
     pub(super) fn next_deadline(&self) -> Option<Duration> {
-        let starts = self.workers.iter().filter_map(|worker| match &worker.state {
-            State::Down(at) if !self.stopping && self.may_start() => Some(*at),
-            State::Down(_) => None,
-            State::Up(up) => up.kill_at,
-        });
+        let starts = self
+            .workers
+            .iter()
+            .filter_map(|worker| match &worker.state {
+                State::Down(at) if !self.stopping && self.may_start() => Some(*at),
+                State::Down(_) => None,
+                State::Up(up) => up.kill_at,
+            });
         let again = (!self.returned.is_empty()).then(|| clock::now() + SOON);
-        starts.chain(self.connect_at.filter(|_| !self.stopping)).chain(again).min()
+        starts
+            .chain(self.connect_at.filter(|_| !self.stopping))
+            .chain(again)
+            .min()
     }
 
     /// Does what is due: starts, connections, ends.
@@ -186,7 +211,9 @@ impl Backend {
         }
         for index in 0..self.workers.len() {
             match self.workers.get(index).map(|worker| &worker.state) {
-                Some(State::Down(at)) if *at <= now && !self.stopping && self.may_start() => self.start(index, now),
+                Some(State::Down(at)) if *at <= now && !self.stopping && self.may_start() => {
+                    self.start(index, now)
+                }
                 Some(State::Up(up)) if up.kill_at.is_some_and(|at| at <= now) => {
                     let _ = killpg(Pid::from_raw(up.pid), Signal::SIGKILL);
                     self.update(index, |up| up.kill_at = None);
@@ -197,7 +224,11 @@ impl Backend {
         if !self.stopping && self.connect_at.is_some_and(|at| at <= now) {
             self.connect(now);
         }
-        let attended = self.connection.is_some() || self.workers.iter().any(|worker| matches!(worker.state, State::Up(_)));
+        let attended = self.connection.is_some()
+            || self
+                .workers
+                .iter()
+                .any(|worker| matches!(worker.state, State::Up(_)));
         self.handing.unattended.store(!attended, Ordering::SeqCst);
         // Between the look and the store a door may have queued something and told nobody.
         if !attended && self.is_lazy() && self.has_work() {
@@ -210,7 +241,12 @@ impl Backend {
     }
 
     fn has_work(&self) -> bool {
-        !self.returned.is_empty() || self.handing.channel().waiting().is_ok_and(|waiting| waiting > 0)
+        !self.returned.is_empty()
+            || self
+                .handing
+                .channel()
+                .waiting()
+                .is_ok_and(|waiting| waiting > 0)
     }
 
     fn may_start(&self) -> bool {
@@ -220,14 +256,19 @@ impl Backend {
     /// Whether everybody who is to take connections said that it can (a control connection stands for a backend of its own).
     pub(super) fn is_ready(&self) -> bool {
         match self.plan {
-            BackendPlan::Started(_) => self.workers.iter().all(|worker| matches!(&worker.state, State::Up(up) if up.ready)),
+            BackendPlan::Started(_) => self
+                .workers
+                .iter()
+                .all(|worker| matches!(&worker.state, State::Up(up) if up.ready)),
             BackendPlan::Listening { .. } => self.connection.is_some(),
         }
     }
 
     /// Whether those who ever pinged still do.
     pub(super) fn is_well(&self, now: Duration) -> bool {
-        let Some(interval) = self.watchdog else { return true };
+        let Some(interval) = self.watchdog else {
+            return true;
+        };
         self.workers.iter().all(|worker| match &worker.state {
             State::Up(up) => up.pinged.is_none_or(|pinged| now <= pinged + interval),
             State::Down(_) => true,
@@ -238,13 +279,23 @@ impl Backend {
     pub(super) fn status(&self) -> String {
         let state = match self.plan {
             BackendPlan::Started(_) => {
-                let up = self.workers.iter().filter(|worker| matches!(worker.state, State::Up(_))).count();
+                let up = self
+                    .workers
+                    .iter()
+                    .filter(|worker| matches!(worker.state, State::Up(_)))
+                    .count();
                 format!("{up}/{} workers", self.workers.len())
             }
-            BackendPlan::Listening { .. } if self.connection.is_some() => "backend connected".to_owned(),
+            BackendPlan::Listening { .. } if self.connection.is_some() => {
+                "backend connected".to_owned()
+            }
             BackendPlan::Listening { .. } => "waiting for the backend".to_owned(),
         };
-        if self.status.is_empty() { state } else { format!("{state}: {}", self.status) }
+        if self.status.is_empty() {
+            state
+        } else {
+            format!("{state}: {}", self.status)
+        }
     }
 
     /// An event on a descriptor of ours.
@@ -253,7 +304,9 @@ impl Backend {
             NOTIFY => self.hear(now),
             CONNECTION => self.connection_event(now),
             number => {
-                let index = self.workers.iter().position(|worker| matches!(&worker.state, State::Up(up) if up.number == number));
+                let index = self.workers.iter().position(
+                    |worker| matches!(&worker.state, State::Up(up) if up.number == number),
+                );
                 if let Some(index) = index {
                     self.worker_ended(index, now);
                 }
@@ -262,16 +315,24 @@ impl Backend {
     }
 
     fn update(&mut self, index: usize, change: impl FnOnce(&mut Up)) {
-        if let Some(Worker { state: State::Up(up), .. }) = self.workers.get_mut(index) {
+        if let Some(Worker {
+            state: State::Up(up),
+            ..
+        }) = self.workers.get_mut(index)
+        {
             change(up);
         }
     }
 
     fn start(&mut self, index: usize, now: Duration) {
         static FAILED: Throttle = Throttle::new();
-        let BackendPlan::Started(plan) = self.plan else { return };
+        let BackendPlan::Started(plan) = self.plan else {
+            return;
+        };
         let started = self.spawn(plan);
-        let Some(worker) = self.workers.get_mut(index) else { return };
+        let Some(worker) = self.workers.get_mut(index) else {
+            return;
+        };
         match started {
             Ok(child) => {
                 self.starts = self.starts.wrapping_add(1);
@@ -299,7 +360,10 @@ impl Backend {
                 let pause = worker.backoff.after(Duration::ZERO);
                 worker.state = State::Down(now + pause);
                 if FAILED.open() {
-                    error!("unable to start the backend: {cause}; again in {} s", Seconds(pause));
+                    error!(
+                        "unable to start the backend: {cause}; again in {} s",
+                        Seconds(pause)
+                    );
                 }
             }
         }
@@ -320,7 +384,10 @@ impl Backend {
             envp.push(&[b"NOTIFY_SOCKET=@", name.as_bytes()]);
         }
         if let Some(interval) = self.watchdog {
-            envp.push(&[b"WATCHDOG_USEC=", interval.as_micros().to_string().as_bytes()]);
+            envp.push(&[
+                b"WATCHDOG_USEC=",
+                interval.as_micros().to_string().as_bytes(),
+            ]);
         }
         let pid_at = envp.push_pid_room(b"LISTEN_PID=");
         sys::fd::replace(self.handing.channel().backend_end(), &self.landing)?;
@@ -343,10 +410,15 @@ impl Backend {
     }
 
     fn worker_ended(&mut self, index: usize, now: Duration) {
-        let Some(Worker { backoff, state }) = self.workers.get_mut(index) else { return };
+        let Some(Worker { backoff, state }) = self.workers.get_mut(index) else {
+            return;
+        };
         let State::Up(up) = state else { return };
         let pid = up.pid;
-        let end = match waitid(Id::Pid(Pid::from_raw(pid)), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG) {
+        let end = match waitid(
+            Id::Pid(Pid::from_raw(pid)),
+            WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG,
+        ) {
             Ok(WaitStatus::Exited(_, code)) => format!("status={code}"),
             Ok(WaitStatus::Signaled(_, signal, _)) => format!("signal={}", signal as i32),
             Ok(_) => return,
@@ -359,7 +431,11 @@ impl Backend {
         if self.stopping {
             event!("backend exit child={pid} {end} seconds={}", Seconds(lived));
         } else {
-            event!("backend exit child={pid} {end} seconds={} restart={}", Seconds(lived), Seconds(pause));
+            event!(
+                "backend exit child={pid} {end} seconds={} restart={}",
+                Seconds(lived),
+                Seconds(pause)
+            );
         }
     }
 
@@ -367,12 +443,15 @@ impl Backend {
     fn hear(&mut self, _now: Duration) {
         let mut text = [0; 4096];
         while let Some((socket, _)) = &self.notify {
-            let Ok(received) = scm::receive(socket.as_fd(), &mut text, libc::MSG_DONTWAIT) else { return };
-            let index = self
-                .workers
-                .iter()
-                .position(|worker| matches!(&worker.state, State::Up(up) if received.sender == Some(up.pid)));
-            let (Some(index), Some(said)) = (index, text.get(..received.length)) else { continue };
+            let Ok(received) = scm::receive(socket.as_fd(), &mut text, libc::MSG_DONTWAIT) else {
+                return;
+            };
+            let index = self.workers.iter().position(
+                |worker| matches!(&worker.state, State::Up(up) if received.sender == Some(up.pid)),
+            );
+            let (Some(index), Some(said)) = (index, text.get(..received.length)) else {
+                continue;
+            };
             for line in said.split(|&byte| byte == b'\n') {
                 match line {
                     b"READY=1" => self.update(index, |up| up.ready = true),
@@ -380,7 +459,11 @@ impl Backend {
                     b"STOPPING=1" => self.update(index, |up| up.ready = false),
                     _ => {
                         if let Some(status) = line.strip_prefix(b"STATUS=") {
-                            self.status = String::from_utf8_lossy(status).chars().filter(|letter| !letter.is_control()).take(200).collect();
+                            self.status = String::from_utf8_lossy(status)
+                                .chars()
+                                .filter(|letter| !letter.is_control())
+                                .take(200)
+                                .collect();
                         }
                     }
                 }
@@ -391,7 +474,9 @@ impl Backend {
     /// Connects to a listening backend, looks who it is, and gives it the channel.
     fn connect(&mut self, now: Duration) {
         static WAITING: Throttle = Throttle::new();
-        let BackendPlan::Listening { path, servers } = self.plan else { return };
+        let BackendPlan::Listening { path, servers } = self.plan else {
+            return;
+        };
         self.connect_at = None;
         let shown = Address::Path(path.clone());
         match self.try_to_connect(path, servers) {
@@ -403,33 +488,60 @@ impl Backend {
                 let pause = self.backoff.after(Duration::ZERO);
                 self.connect_at = Some(now + pause);
                 if WAITING.open() {
-                    event!("backend wait path={shown} cause={} again={}", Escaped(cause.to_string().as_bytes()), Seconds(pause));
+                    event!(
+                        "backend wait path={shown} cause={} again={}",
+                        Escaped(cause.to_string().as_bytes()),
+                        Seconds(pause)
+                    );
                 }
             }
         }
     }
 
     fn try_to_connect(&self, path: &std::path::Path, servers: &List) -> io::Result<OwnedFd> {
-        let connection = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
+        let connection = socket(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+            None,
+        )?;
         let connection = sys::fd::lift(connection, self.handing.low)?;
         connect(connection.as_raw_fd(), &UnixAddr::new(path)?)?;
         let mut server = Peer::default();
         server.identify(connection.as_fd(), &Mapping::read())?;
         if !matches!(servers.judge(&server), Verdict::Allow { .. }) {
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("who serves it is not who --server says: {server}")));
+            return Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                format!("who serves it is not who --server says: {server}"),
+            ));
         }
         let channel = self.handing.channel();
-        scm::send(connection.as_fd(), b"HANDOFF=1\0HANDOFF_FDS=channel\0", &[channel.backend_end()])?;
-        self.service.slots.watch_own(connection.as_fd(), CONNECTION)?;
+        scm::send(
+            connection.as_fd(),
+            b"HANDOFF=1\0HANDOFF_FDS=channel\0",
+            &[channel.backend_end()],
+        )?;
+        self.service
+            .slots
+            .watch_own(connection.as_fd(), CONNECTION)?;
         Ok(connection)
     }
 
     fn connection_event(&mut self, now: Duration) {
-        let Some((connection, began)) = &self.connection else { return };
+        let Some((connection, began)) = &self.connection else {
+            return;
+        };
         // A backend has nothing to say here; its end of file is its death.
         match scm::receive(connection.as_fd(), &mut [0; 4096], libc::MSG_DONTWAIT) {
             Ok(received) if received.length > 0 => return,
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => return,
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) =>
+            {
+                return;
+            }
             _ => {}
         }
         let lived = now.saturating_sub(*began);
@@ -437,7 +549,12 @@ impl Backend {
         self.connection = None;
         self.connect_at = Some(now + pause);
         if let BackendPlan::Listening { path, .. } = self.plan {
-            event!("backend exit path={} seconds={} again={}", Address::Path(path.clone()), Seconds(lived), Seconds(pause));
+            event!(
+                "backend exit path={} seconds={} again={}",
+                Address::Path(path.clone()),
+                Seconds(lived),
+                Seconds(pause)
+            );
         }
     }
 
@@ -459,7 +576,11 @@ impl Backend {
         while let Some(message) = old.take_back() {
             self.returned.push_back(message);
         }
-        *self.handing.channel.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(channel);
+        *self
+            .handing
+            .channel
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(channel);
         self.queue_returned();
         for index in 0..self.workers.len() {
             self.end(index, now);
@@ -472,7 +593,10 @@ impl Backend {
     fn queue_returned(&mut self) {
         let channel = self.handing.channel();
         while let Some((payload, descriptors)) = self.returned.front() {
-            let descriptors: Vec<_> = descriptors.iter().map(|descriptor| descriptor.as_fd()).collect();
+            let descriptors: Vec<_> = descriptors
+                .iter()
+                .map(|descriptor| descriptor.as_fd())
+                .collect();
             if !channel.put_back(payload, &descriptors) {
                 return;
             }
@@ -514,19 +638,29 @@ impl Backend {
 
     /// Whether every worker has ended.
     pub(super) fn is_down(&self) -> bool {
-        self.workers.iter().all(|worker| matches!(worker.state, State::Down(_)))
+        self.workers
+            .iter()
+            .all(|worker| matches!(worker.state, State::Down(_)))
     }
 }
 
 /// A datagram socket with a name that the kernel chose in the abstract namespace; each message tells its sender's pid.
 fn notify_socket(low: std::os::fd::RawFd) -> io::Result<(OwnedFd, String)> {
-    let socket = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    let socket = socket(
+        AddressFamily::Unix,
+        SockType::Datagram,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )?;
     let socket = sys::fd::lift(socket, low)?;
     setsockopt(&socket, sockopt::PassCred, &true)?;
     bind(socket.as_raw_fd(), &UnixAddr::new_unnamed())?;
     let address: UnixAddr = getsockname(socket.as_raw_fd())?;
-    let name = address.as_abstract().map(|name| String::from_utf8_lossy(name).into_owned());
-    name.map(|name| (socket, name)).ok_or_else(|| io::Error::other("the kernel gave the notification socket no name"))
+    let name = address
+        .as_abstract()
+        .map(|name| String::from_utf8_lossy(name).into_owned());
+    name.map(|name| (socket, name))
+        .ok_or_else(|| io::Error::other("the kernel gave the notification socket no name"))
 }
 
 #[cfg(test)]
@@ -536,8 +670,13 @@ mod tests {
     #[test]
     fn pauses_double_up_to_ten_seconds_and_success_begins_anew() {
         let mut backoff = Backoff::default();
-        let pauses: Vec<u128> = (0..9).map(|_| backoff.after(Duration::from_secs(1)).as_millis()).collect();
-        assert_eq!(pauses, [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]);
+        let pauses: Vec<u128> = (0..9)
+            .map(|_| backoff.after(Duration::from_secs(1)).as_millis())
+            .collect();
+        assert_eq!(
+            pauses,
+            [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]
+        );
         assert_eq!(backoff.after(SUCCESS), FIRST_PAUSE);
         assert_eq!(backoff.after(Duration::ZERO), FIRST_PAUSE * 2);
     }

@@ -18,8 +18,9 @@ pub(crate) fn raise_descriptor_limit() -> Option<libc::rlimit> {
     })
 }
 
-/// Warns, with the figures, of each limit that is too low for `max` connections that take `each` descriptors of ours, beside `own`.
-pub(crate) fn warn_about_limits(max: u32, each: u32, own: u32) {
+/// Warns, with the figures, of each limit that is too low for `max` connections that take `each` descriptors of ours, beside `own`, and a
+/// process each if `processes` says so.
+pub(crate) fn warn_about_limits(max: u32, each: u32, own: u32, processes: bool) {
     if max == 0 {
         return;
     }
@@ -31,6 +32,9 @@ pub(crate) fn warn_about_limits(max: u32, each: u32, own: u32) {
                 "--max {max} needs {needed} descriptors, but the limit is {descriptors} (LimitNOFILE=, ulimit -n)"
             );
         }
+    }
+    if !processes {
+        return;
     }
     let few = |limit: u64, what: &str| {
         if limit < max {

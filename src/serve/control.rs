@@ -6,9 +6,9 @@ use super::bell::Bell;
 use super::door::{Door, DoorState};
 use super::ready::{Manager, ReadyFd};
 use super::slots::{Event, Key, Slots};
-use super::{Counters, Orders, Service, SlotsOf, doors_each};
+use super::{Counters, Orders, Service, SlotsOf, spawning_doors_each};
 use crate::admission::{self, Denials, RuleTree, Rules};
-use crate::delivery::{Held, Landings};
+use crate::delivery::{Delivery, Held, Landings};
 use crate::exit::{self, Unable as _};
 use crate::report::{self, Kind, OrDash, Seconds, error, event, warning};
 use crate::{clock, sys};
@@ -126,7 +126,11 @@ impl Control {
         slots
             .watch_own(bell.descriptor(), BELL)
             .unable("watch the doors")?;
-        let each = doors_each(orders.sockets.len());
+        // A hand-off keeps its thread for no time, and the channel is one.
+        let each = match &orders.delivery {
+            Delivery::Spawn(_) => spawning_doors_each(orders.sockets.len()),
+            Delivery::Handoff(_) => 1,
+        };
         let doors = (0..orders.sockets.len())
             .flat_map(|socket| (0..each).map(move |_| DoorState::at(socket)))
             .collect::<Vec<_>>();
@@ -168,7 +172,8 @@ impl Control {
     fn open_doors(&mut self) -> exit::Result<()> {
         let service = self.service;
         let watchdog = self.watchdog.as_ref().map(|watchdog| watchdog.interval * 2);
-        self.backend = Backend::new(service, &mut self.landings, watchdog).unable("make the channel's other side")?;
+        self.backend = Backend::new(service, &mut self.landings, watchdog)
+            .unable("make the channel's other side")?;
         let benches = service
             .doors
             .iter()
@@ -199,7 +204,11 @@ impl Control {
 
     /// Says that the service is ready, as soon as it is.
     fn announce(&mut self) {
-        let waits = self.service.orders.ready_backend && self.backend.as_ref().is_some_and(|backend| !backend.is_ready());
+        let waits = self.service.orders.ready_backend
+            && self
+                .backend
+                .as_ref()
+                .is_some_and(|backend| !backend.is_ready());
         if self.unready.is_none() || waits {
             return;
         }
@@ -384,7 +393,10 @@ impl Control {
             *beat = new;
             well &= is_well;
         }
-        well &= self.backend.as_ref().is_none_or(|backend| backend.is_well(now));
+        well &= self
+            .backend
+            .as_ref()
+            .is_none_or(|backend| backend.is_well(now));
         if well {
             self.manager.tell(&[NotifyState::Watchdog]);
         } else {
@@ -474,7 +486,10 @@ impl Control {
 
     /// What held a slot has ended: its child, or the lease that a backend had.
     fn end_event(&mut self, key: Key) {
-        let holder = self.service.slots.with(key, |slot| (slot.child(), slot.condemned));
+        let holder = self
+            .service
+            .slots
+            .with(key, |slot| (slot.child(), slot.condemned));
         match holder {
             Some((Some(pid), condemned)) => self.child_event(key, pid, condemned),
             Some((None, _)) => {
@@ -487,7 +502,11 @@ impl Control {
 
     fn child_event(&mut self, key: Key, pid: libc::pid_t, condemned: bool) {
         // A condemned child stays unreaped until its group got KILL: its number must not become another's before.
-        let keep = if condemned { WaitPidFlag::WNOWAIT } else { WaitPidFlag::empty() };
+        let keep = if condemned {
+            WaitPidFlag::WNOWAIT
+        } else {
+            WaitPidFlag::empty()
+        };
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | keep;
         let end = match waitid(Id::Pid(Pid::from_raw(pid)), flags) {
             Ok(WaitStatus::Exited(_, code)) => End::Code(code),
@@ -513,7 +532,9 @@ impl Control {
         if let Some(greeting) = unread {
             // Its client may still read what the child wrote, and the greeting; then the copy goes too.
             let _ = shutdown(greeting.as_raw_fd(), Shutdown::Write);
-            self.service.slots.with(key, |slot| slot.greeting = Some(greeting));
+            self.service
+                .slots
+                .with(key, |slot| slot.greeting = Some(greeting));
         }
         self.settle(key);
     }
@@ -522,9 +543,18 @@ impl Control {
         if !report::shows(Kind::Connection) {
             return;
         }
-        let Some((user, began)) = self.service.slots.with(key, |slot| (slot.user, slot.began)) else { return };
-        let (user, seconds) = (admission::UserIs(user), Seconds(clock::now().saturating_sub(began)));
-        report::line(Kind::Connection, format_args!("end child={} {user} {end} seconds={seconds}", OrDash(pid)));
+        let Some((user, began)) = self.service.slots.with(key, |slot| (slot.user, slot.began))
+        else {
+            return;
+        };
+        let (user, seconds) = (
+            admission::UserIs(user),
+            Seconds(clock::now().saturating_sub(began)),
+        );
+        report::line(
+            Kind::Connection,
+            format_args!("end child={} {user} {end} seconds={seconds}", OrDash(pid)),
+        );
     }
 
     /// Something happened on a connection whose greeting was unread: is it read now?
@@ -578,7 +608,11 @@ impl Control {
 
     /// KILL to what is left of a condemned child's group; a child that ended meanwhile can be reaped now.
     fn finish_off(&mut self, key: Key) {
-        let Some((Some(pid), ended)) = self.service.slots.with(key, |slot| (slot.child(), slot.ended)) else {
+        let Some((Some(pid), ended)) = self
+            .service
+            .slots
+            .with(key, |slot| (slot.child(), slot.ended))
+        else {
             return;
         };
         let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
@@ -587,7 +621,9 @@ impl Control {
                 Id::Pid(Pid::from_raw(pid)),
                 WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG,
             );
-            self.service.slots.with(key, |slot| slot.held = Held::Nothing);
+            self.service
+                .slots
+                .with(key, |slot| slot.held = Held::Nothing);
             self.settle(key);
         } else {
             // Its end is reaped as any other's.

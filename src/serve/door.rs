@@ -100,7 +100,11 @@ pub(super) struct Door<'a> {
 }
 
 impl<'a> Door<'a> {
-    pub(super) fn new(service: &'a Service, state: &'a DoorState, desk: Box<dyn Deliver>) -> Door<'a> {
+    pub(super) fn new(
+        service: &'a Service,
+        state: &'a DoorState,
+        desk: Box<dyn Deliver>,
+    ) -> Door<'a> {
         let local_path = service
             .orders
             .sockets
@@ -228,16 +232,24 @@ impl<'a> Door<'a> {
                     self.state.stir();
                 }
                 Err(Trouble::Full) => {
-                    error!("no backend takes the connection of {}; it is lost", admitted.peer);
+                    error!(
+                        "no backend takes the connection of {}; it is lost",
+                        admitted.peer
+                    );
                     break;
                 }
                 Err(Trouble::Later(what, cause)) => {
                     if NOT_DELIVERED.open() {
-                        warning!("unable to {what}: {cause}; pausing {PAUSE} ms, {slots} connections open");
+                        warning!(
+                            "unable to {what}: {cause}; pausing {PAUSE} ms, {slots} connections open"
+                        );
                     }
                     // At the end there is no later.
                     if self.state.is_to_leave() {
-                        error!("unable to {what}: {cause}; the connection of {} is lost", admitted.peer);
+                        error!(
+                            "unable to {what}: {cause}; the connection of {} is lost",
+                            admitted.peer
+                        );
                         break;
                     }
                     self.ring_if_needed();
@@ -245,7 +257,10 @@ impl<'a> Door<'a> {
                 }
                 Err(Trouble::Client(what, cause)) => {
                     if NOT_DELIVERED.open() {
-                        warning!("unable to {what}: {cause}; closing the connection of {}", admitted.peer);
+                        warning!(
+                            "unable to {what}: {cause}; closing the connection of {}",
+                            admitted.peer
+                        );
                     }
                     break;
                 }
@@ -257,7 +272,10 @@ impl<'a> Door<'a> {
                 }
                 Err(Trouble::TooLarge(bytes)) => {
                     if NOT_DELIVERED.open() {
-                        error!("unable to hand a connection off: rule {rule} makes a message of {bytes} bytes, over the limit; closing the connection of {}", admitted.peer);
+                        error!(
+                            "unable to hand a connection off: rule {rule} makes a message of {bytes} bytes, over the limit; closing the connection of {}",
+                            admitted.peer
+                        );
                     }
                     break;
                 }
@@ -274,14 +292,27 @@ impl<'a> Door<'a> {
         if report::shows(Kind::Connection) {
             let slots = SlotsOf(service, slots);
             match &held {
-                Held::Child(child) => report::line(Kind::Connection, format_args!("allow {peer} {slots} rule={rule} child={}", child.pid)),
-                Held::Lease(_) | Held::Nothing => report::line(Kind::Connection, format_args!("allow {peer} {slots} rule={rule}")),
+                Held::Child(child) => report::line(
+                    Kind::Connection,
+                    format_args!("allow {peer} {slots} rule={rule} child={}", child.pid),
+                ),
+                Held::Lease(_) | Held::Nothing => report::line(
+                    Kind::Connection,
+                    format_args!("allow {peer} {slots} rule={rule}"),
+                ),
             }
         }
-        let greeting = if service.orders.delivery.greets() { self.keep(admitted.connection) } else { None };
+        let greeting = if service.orders.delivery.greets() {
+            self.keep(admitted.connection)
+        } else {
+            None
+        };
         if matches!(held, Held::Nothing) && greeting.is_none() {
             service.orders.room.release(user);
-        } else if service.slots.enter(user, held, greeting, clock::now(), service.orders.lifetime) {
+        } else if service
+            .slots
+            .enter(user, held, greeting, clock::now(), service.orders.lifetime)
+        {
             service.bell.ring();
         }
         self.ring_if_needed();

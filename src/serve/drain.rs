@@ -19,6 +19,8 @@ const AGAIN: Duration = Duration::from_millis(2);
 const LOOK: Duration = Duration::from_millis(10);
 /// What the manager grants beyond the grace: TERM to KILL, and some.
 const MARGIN: Duration = Duration::from_secs(20);
+/// How often the manager is asked again for the time that is left: it forgets what it granted when it reloads its units.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
 
 impl Control {
     /// Brings the service to its end; gives the exit code.
@@ -32,25 +34,33 @@ impl Control {
             self.service.slots.running(),
             grace.as_secs()
         );
-        let extension = u32::try_from((grace + QUEUE + MARGIN).as_micros()).unwrap_or(u32::MAX);
-        self.manager.tell(&[
-            NotifyState::Stopping,
-            NotifyState::ExtendTimeoutUsec(extension),
-        ]);
+        self.manager
+            .tell(&[NotifyState::Stopping, time_until(deadline)]);
         self.close_doors(began + grace.max(QUEUE));
         self.empty_channel();
         if !grace.is_zero() {
-            while self.service.slots.running() > 0 && self.stops < 2 && clock::now() < deadline {
-                self.turn(Some(deadline));
-            }
+            self.await_children(deadline);
             self.end_children();
         }
+        self.end_backends();
         event!(
             "stop slots={} running={}",
             self.service.orders.room.slots(),
             self.service.slots.running()
         );
         self.code()
+    }
+
+    /// Lets running connections finish until `deadline`.
+    fn await_children(&mut self, deadline: Duration) {
+        let mut ask = clock::now() + ASK_AGAIN;
+        while self.service.slots.running() > 0 && self.stops < 2 && clock::now() < deadline {
+            self.turn(Some(deadline.min(ask)));
+            if clock::now() >= ask {
+                self.manager.tell(&[time_until(deadline)]);
+                ask = clock::now() + ASK_AGAIN;
+            }
+        }
     }
 
     /// Ends accepting. Own sockets: nobody new gets in, and what is queued is delivered until `deadline`. Inherited ones: the queue is
@@ -98,14 +108,18 @@ impl Control {
             self.turn(Some(clock::now() + LOOK));
         }
         if !taken(self) {
-            warning!("backends have not taken all connections from the channel; those that wait there are lost");
+            warning!(
+                "backends have not taken all connections from the channel; those that wait there are lost"
+            );
         }
     }
 
     /// TERM to the workers, KILL to what is left when the time is over or another signal comes.
     fn end_backends(&mut self) {
         let now = clock::now();
-        let Some(backend) = &mut self.backend else { return };
+        let Some(backend) = &mut self.backend else {
+            return;
+        };
         backend.stop(now);
         let (deadline, stops) = (now + TERM_TO_KILL, self.stops);
         let down = |control: &Control| control.backend.as_ref().is_none_or(Backend::is_down);
@@ -165,6 +179,12 @@ impl Control {
             .filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok())
             .any(|stat| is_alive_in(&stat, &groups))
     }
+}
+
+/// What the manager is to grant from now on: up to `deadline`, and what comes after it.
+fn time_until(deadline: Duration) -> NotifyState<'static> {
+    let left = deadline.saturating_sub(clock::now()) + QUEUE + MARGIN;
+    NotifyState::ExtendTimeoutUsec(u32::try_from(left.as_micros()).unwrap_or(u32::MAX))
 }
 
 /// Reads a line of /proc/PID/stat: `PID (NAME) STATE PPID PGRP ...`, where NAME may hold anything.

@@ -28,17 +28,12 @@ use std::time::Duration;
 /// Doors in all: creating a child stops its caller until the exec, so threads overlap what one loop cannot.
 const DOORS: usize = 8;
 
-/// Doors at each of `sockets` sockets.
-fn doors_each(sockets: usize) -> usize {
+/// Doors at each of `sockets` sockets where they create children.
+pub(crate) fn spawning_doors_each(sockets: usize) -> usize {
     (DOORS / sockets.max(1)).max(1)
 }
 
-/// Doors at `sockets` sockets together.
-pub(crate) fn doors(sockets: usize) -> usize {
-    doors_each(sockets) * sockets
-}
-
-/// What `spawn` serves, as the command line has it.
+/// What is served, as the command line has it.
 pub(crate) struct Orders {
     pub(crate) sockets: Vec<Listening>,
     pub(crate) rules: Rules,
@@ -77,7 +72,9 @@ struct Service {
 impl Service {
     /// Whether the control thread is to be told that something changed; once per question, so that a busy door does not wake it each time.
     fn takes_news(&self) -> bool {
-        self.needs_control() || self.wants_news.load(Ordering::Relaxed) && self.wants_news.swap(false, Ordering::Relaxed)
+        self.needs_control()
+            || self.wants_news.load(Ordering::Relaxed)
+                && self.wants_news.swap(false, Ordering::Relaxed)
     }
 
     fn needs_control(&self) -> bool {

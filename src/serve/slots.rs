@@ -2,8 +2,8 @@
 #![forbid(unsafe_code)]
 
 use crate::admission::User;
-use crate::sys;
 use crate::delivery::Held;
+use crate::sys;
 use nix::libc;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use std::collections::VecDeque;
@@ -149,7 +149,11 @@ impl Slots {
         // The greeting first: after the holder's end nobody would add it any more. An edge comes with each read of the client's.
         let mut tell = false;
         if let Some(fd) = greeting_fd {
-            tell |= !self.watch(fd, libc::EPOLLOUT | libc::EPOLLET, Event::token(key, GREETING));
+            tell |= !self.watch(
+                fd,
+                libc::EPOLLOUT | libc::EPOLLET,
+                Event::token(key, GREETING),
+            );
         }
         if let Some(lifetime) = lifetime {
             let mut lifetimes = lock(&self.lifetimes);
@@ -258,7 +262,10 @@ impl Slots {
                 .enumerate()
                 .filter_map(|(index, (stamp, entry))| match entry {
                     Entry::Taken(slot) => Some((
-                        Key { index: u32::try_from(index).ok()?, stamp: *stamp },
+                        Key {
+                            index: u32::try_from(index).ok()?,
+                            stamp: *stamp,
+                        },
                         slot.child()?,
                     )),
                     Entry::Free { .. } => None,

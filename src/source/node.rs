@@ -99,18 +99,22 @@ pub(super) fn set(
             .unable(format!("set the owner of {address}"))?;
     }
     if let Some(mode) = mode {
-        // An O_PATH descriptor takes no fchmod; its entry in /proc leads to the very same node.
-        let entry = format!("/proc/self/fd/{}", node.as_raw_fd());
-        fchmodat(
-            nix::fcntl::AT_FDCWD,
-            entry.as_str(),
-            Mode::from_bits_truncate(mode),
-            FchmodatFlags::FollowSymlink,
-        )
-        .unable(format!("set the mode of {address}"))?;
+        set_mode(node, Mode::from_bits_truncate(mode))
+            .unable(format!("set the mode of {address}"))?;
     }
     let stat = fstat(node).unable(format!("look at {address}"))?;
     Ok(Access::of(&stat))
+}
+
+/// Sets the mode of a node behind an O_PATH descriptor, which takes no fchmod; its entry in /proc leads to the very same node.
+pub(super) fn set_mode(node: &OwnedFd, mode: Mode) -> Result<(), nix::Error> {
+    let entry = format!("/proc/self/fd/{}", node.as_raw_fd());
+    fchmodat(
+        nix::fcntl::AT_FDCWD,
+        entry.as_str(),
+        mode,
+        FchmodatFlags::FollowSymlink,
+    )
 }
 
 #[cfg(test)]

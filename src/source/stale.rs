@@ -1,13 +1,13 @@
 //! Is the socket at a path alive, or left over from a process that is gone?
 #![forbid(unsafe_code)]
 
-use super::Address;
+use super::{Address, node};
 use crate::exit::{self, Unable as _};
 use nix::errno::Errno;
-use nix::fcntl::AtFlags;
+use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::libc;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
-use nix::sys::stat::{FchmodatFlags, FileStat, Mode, fchmodat, fstatat};
+use nix::sys::stat::{FileStat, Mode, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 use std::ffi::OsStr;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
@@ -72,16 +72,18 @@ fn probe_with_owner_write(
     stat: &FileStat,
     probe: &UnixAddr,
 ) -> Result<(), Errno> {
+    // The very node that was looked at: whoever may write to the directory could put a link to some file of ours there.
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let found = openat(directory, name, flags, Mode::empty())?;
+    let opened = fstat(&found)?;
+    if (opened.st_dev, opened.st_ino) != (stat.st_dev, stat.st_ino) {
+        return Err(Errno::ESTALE);
+    }
     let mode = Mode::from_bits_truncate(stat.st_mode & 0o7777);
-    fchmodat(
-        directory,
-        name,
-        mode | Mode::S_IWUSR,
-        FchmodatFlags::FollowSymlink,
-    )?;
+    node::set_mode(&found, mode | Mode::S_IWUSR)?;
     let answer = probe_once(probe);
     if answer != Err(Errno::ECONNREFUSED) {
-        fchmodat(directory, name, mode, FchmodatFlags::FollowSymlink)?;
+        node::set_mode(&found, mode)?;
     }
     answer
 }

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `support` | the vocabulary: doors, clients, notices, users, what /proc says, systemd in namespaces |
 //! | `harness` | the vocabulary itself, tried on stand-ins: what the other tests lean on must hold |
+//! | `harness_door` | the same of running doors |
 //! | `harness_systemd` | the same of the systemd in namespaces |
 //! | `source` | where the listening socket comes from: inherited or bound |
 //! | `units` | the units under the real systemd, and what checks them |
@@ -18,6 +19,7 @@
 mod support;
 
 mod harness;
+mod harness_door;
 mod harness_systemd;
 mod inetd;
 mod manual;

@@ -63,6 +63,17 @@ fn name_picks_sockets_out_of_listen_fdnames() {
 }
 
 #[test]
+fn several_names_pick_all_that_have_one_of_them() {
+    let door = Door::new().no_bind().args(["--name", "c", "--name", "a"]);
+    let paths = [door.path("a"), door.path("b"), door.path("c")];
+    let sockets: Vec<OwnedFd> = paths.iter().map(|path| stream(path)).collect();
+    let _door = door.listen_fds(sockets, &["a", "b", "c"]).serve(reporter());
+    for path in [&paths[0], &paths[2]] {
+        assert_plain_child(&Report::parse(Dial::to(path).connect().read_to_end()));
+    }
+}
+
+#[test]
 fn name_that_picks_nothing_is_wrong_use() {
     for names in [&["a", "b"][..], &[]] {
         let door = Door::new().no_bind().args(["--name", "absent"]);

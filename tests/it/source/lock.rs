@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 
 use nix::fcntl::{FcntlArg, fcntl};
 
-use super::{assert_plain_child, mode, reporter};
+use super::{assert_plain_child, holder, mode, reporter};
 use crate::support::{Dial, Door, Report, eventually};
 
 #[test]
@@ -64,6 +64,25 @@ fn successor_may_start_as_soon_as_the_first_has_ended() {
     let path = first.socket();
     assert!(first.stop().success());
     let second = Door::new().bind(&path).serve(reporter());
+    assert_plain_child(&Report::parse(second.connect().read_to_end()));
+}
+
+#[test]
+fn successor_may_start_while_the_first_lets_its_last_connections_finish() {
+    let mut first = Door::new().args(["--grace", "60"]).serve(holder());
+    let path = first.socket();
+    let held = first.connect();
+    first.wait_children(1);
+    first.signal(nix::sys::signal::Signal::SIGTERM);
+    first.wait_notice("STOPPING=1");
+    eventually("the first to leave its place", || !path.exists());
+
+    let second = Door::new().bind(&path).serve(reporter());
+
+    held.assert_open();
+    drop(held);
+    assert!(first.wait_exit().success());
+    assert!(path.exists(), "it is the second one's by now");
     assert_plain_child(&Report::parse(second.connect().read_to_end()));
 }
 

@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use super::lines::Lines;
 use super::{doorward, eventually, probe};
@@ -18,6 +18,8 @@ pub struct Systemd {
     // Its standard input is what keeps the system up.
     _keeper: Child,
 }
+
+static RELOADS: Mutex<()> = Mutex::new(());
 
 static SYSTEM: OnceLock<Result<Systemd, String>> = OnceLock::new();
 
@@ -104,7 +106,14 @@ impl Systemd {
     #[track_caller]
     pub fn install(&self, name: &str, text: &str) {
         self.write(&format!("/run/systemd/system/{name}"), text);
+        let _alone = RELOADS.lock().unwrap_or_else(|held| held.into_inner());
         self.run(["systemctl", "daemon-reload"]);
+    }
+
+    /// While the guard lives no other test makes it reload its units: systemd forgets then by how much a service has asked
+    /// it to extend a timeout.
+    pub fn without_reloads(&self) -> MutexGuard<'static, ()> {
+        RELOADS.lock().unwrap_or_else(|held| held.into_inner())
     }
 
     /// A command that will run inside, as root.

@@ -1,25 +1,31 @@
-//! `doorward spawn`: puts the parts together in the order in which they must come, and serves.
+//! The commands that serve: puts the parts together in the order in which they must come.
 #![forbid(unsafe_code)]
 
 use super::Parent;
-use super::args::Spawn;
-use super::plan::{self, RuleSource, SpawnPlan};
+use super::args::Command;
+use super::plan::{self, BackendSource, DeliveryPlan, HandoffPlan, RuleSource, ServePlan};
 use crate::admission::{List, Mapping, Room, RuleTree, Rules};
-use crate::delivery::{Found, Landings, Layout, Program, Recipe, Template, find};
+use crate::delivery::{
+    Channel, Delivery, Found, Handing, Landings, Layout, NotifyTo, Program, Recipe, Template, find,
+};
 use crate::exit::{self, Unable as _, wrong_use};
 use crate::report::{self, event, info};
-use crate::serve::{self, Manager, Orders, ReadyFd};
+use crate::serve::{self, BackendPlan, Manager, Orders, ReadyFd, Workers};
 use crate::source::{self, Address, Listening};
 use crate::{privileges, sys};
 use nix::sys::socket::{getsockopt, sockopt::AcceptConn};
-use std::ffi::{CString, OsStr};
+use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{AsFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt as _;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, RwLock};
 
-pub(super) fn run(spawn: Box<Spawn>, parent: Parent) -> exit::Result<u8> {
-    report::set_verbosity(plan::verbosity(&spawn)?);
-    let plan = plan::spawn(*spawn)?;
+pub(super) fn run(mut command: Command, parent: Parent) -> exit::Result<u8> {
+    report::set_verbosity(plan::verbosity(command.common())?);
+    let plan = match command {
+        Command::Spawn(spawn) => plan::spawn(*spawn)?,
+        Command::Handoff(handoff) => plan::handoff(*handoff)?,
+    };
     let low = plan.wanted.low;
 
     let signals = sys::signal::set_up().unable("set up signals")?;
@@ -30,36 +36,72 @@ pub(super) fn run(spawn: Box<Spawn>, parent: Parent) -> exit::Result<u8> {
         .map(|number| ready_fd(number, low))
         .transpose()?;
     // Before anything is bound: a mistyped program leaves no trace.
-    let program = Program::look_up(plan.prog)?;
+    let program = program(&plan.delivery)?;
 
     let sockets = source::obtain(&plan.wanted, parent.activation)?;
-    let doors = serve::doors(sockets.iter().count());
+    let count = sockets.iter().count();
+    let channels = plan.channels();
+    let doors = match &plan.delivery {
+        DeliveryPlan::Spawn { .. } => serve::spawning_doors_each(count) * count,
+        DeliveryPlan::Handoff(_) => count,
+    };
+    // One more than doors: for starting backends.
     let landings =
-        Landings::reserve(null.as_fd(), doors, plan.channels, low).unable("reserve descriptors")?;
+        Landings::reserve(null.as_fd(), doors + 1, channels, low).unable("reserve descriptors")?;
     if let Some(identity) = &plan.run_as {
         privileges::become_identity(identity)?;
-        Program::look_up(program.argv.clone())?;
+        if let Some(program) = &program {
+            Program::look_up(program.argv.clone())?;
+        }
     }
     sockets.iter().for_each(Listening::warn_if_it_stays);
     let rules = rules(plan.rules)?;
     let manager = Manager::at(parent.notify_socket.as_deref(), low);
-    let recipe = Recipe {
-        program,
-        execlineb: execlineb(),
-        template: Template::new(std::env::vars_os(), plan.proto, plan.channels),
-        channels: plan.channels,
-        low: landings.low(),
-        nofile,
-        null,
+    let template = Template::new(std::env::vars_os(), plan.proto, channels);
+    let low = landings.low();
+    let lifetime = match &plan.delivery {
+        DeliveryPlan::Spawn { lifetime, .. } => *lifetime,
+        DeliveryPlan::Handoff(_) => None,
     };
-    // A pidfd for each child, a copy of each connection whose greeting is unread, and a score of our own.
+    // A pidfd for each child (or a lease for each hand-off), a copy of each connection whose greeting is unread, and a score of our own.
+    let mut each = 1 + u32::from(channels.notify);
+    let ready_backend =
+        matches!(&plan.delivery, DeliveryPlan::Handoff(handoff) if handoff.ready_backend);
+    let (delivery, backend) = match plan.delivery {
+        DeliveryPlan::Spawn { channels, .. } => {
+            let Some(program) = program else {
+                return Err(wrong_use("spawn needs a program"));
+            };
+            let recipe = Recipe {
+                program,
+                execlineb: execlineb(),
+                template,
+                channels,
+                low,
+                nofile,
+                null,
+            };
+            (Delivery::Spawn(recipe), None)
+        }
+        DeliveryPlan::Handoff(handoff) => {
+            each += u32::from(handoff.notify_to == NotifyTo::Client);
+            let counted = plan.limits.max > 0 || plan.limits.max_per_user.is_some();
+            let env = template.inherited().to_vec();
+            let handing = handing(&handoff, template, counted, low)?;
+            (
+                Delivery::Handoff(handing),
+                Some(backend(handoff.backend, program, env, nofile)?),
+            )
+        }
+    };
     serve::warn_about_limits(
         plan.limits.max,
-        1 + u32::from(plan.channels.notify),
+        each,
         low.unsigned_abs() + 64,
+        backend.is_none(),
     );
     let sockets = sockets.listen()?;
-    start_line(&sockets, plan.channels.layout);
+    start_line(&sockets, &delivery);
     if matches!(rules, Rules::None) {
         info!("no rules: the mode and owner of the socket decide alone who may come in");
     }
@@ -68,9 +110,11 @@ pub(super) fn run(spawn: Box<Spawn>, parent: Parent) -> exit::Result<u8> {
         rules,
         room: Room::new(plan.limits),
         mapping: Mapping::read(),
-        recipe,
+        delivery,
+        backend,
+        ready_backend,
         deny_text: plan.deny_text,
-        lifetime: plan.lifetime,
+        lifetime,
         grace: plan.grace,
     };
     serve::run(
@@ -83,8 +127,67 @@ pub(super) fn run(spawn: Box<Spawn>, parent: Parent) -> exit::Result<u8> {
     )
 }
 
+/// The program that is to run, if there is one.
+fn program(delivery: &DeliveryPlan) -> exit::Result<Option<Program>> {
+    let prog = match delivery {
+        DeliveryPlan::Spawn { prog, .. } => prog,
+        DeliveryPlan::Handoff(HandoffPlan {
+            backend: BackendSource::Started { prog, .. },
+            ..
+        }) => prog,
+        DeliveryPlan::Handoff(_) => return Ok(None),
+    };
+    Program::look_up(prog.clone()).map(Some)
+}
+
+fn handing(
+    plan: &HandoffPlan,
+    template: Template,
+    lease: bool,
+    low: RawFd,
+) -> exit::Result<Handing> {
+    let channel = Channel::new(low).unable("make the channel to the backends")?;
+    Ok(Handing {
+        template,
+        notify_to: plan.notify_to,
+        pidfd: plan.pidfd,
+        lease,
+        ahead: plan.ahead,
+        low,
+        channel: RwLock::new(Arc::new(channel)),
+        broken: AtomicBool::new(false),
+        unattended: AtomicBool::new(true),
+    })
+}
+
+fn backend(
+    source: BackendSource,
+    program: Option<Program>,
+    env: Vec<OsString>,
+    nofile: Option<nix::libc::rlimit>,
+) -> exit::Result<BackendPlan> {
+    match (source, program) {
+        (BackendSource::Started { workers, lazy, .. }, Some(program)) => {
+            Ok(BackendPlan::Started(Workers {
+                program,
+                count: workers,
+                lazy,
+                env,
+                nofile,
+            }))
+        }
+        (BackendSource::Listening { path, servers }, _) => {
+            let servers = List::resolve(&servers).map_err(wrong_use)?;
+            Ok(BackendPlan::Listening { path, servers })
+        }
+        (BackendSource::Started { .. }, None) => {
+            Err(wrong_use("handoff needs a program or --backend"))
+        }
+    }
+}
+
 /// Makes sure that a child gets what it is meant to get and nothing else; gives /dev/null, which takes the place of what is not there.
-fn descriptors(plan: &SpawnPlan) -> exit::Result<OwnedFd> {
+fn descriptors(plan: &ServePlan) -> exit::Result<OwnedFd> {
     for &fd in &plan.keep_fds {
         must_be_usable("--keep-fd", fd)?;
     }
@@ -100,7 +203,7 @@ fn descriptors(plan: &SpawnPlan) -> exit::Result<OwnedFd> {
     // Out of the low numbers before they are filled: one that became free afterwards would be the next connection's.
     let null = sys::fd::lift(null, plan.wanted.low).unable("move a descriptor")?;
     // Unless it is about to carry the news that we are ready, 0 is not ours to read.
-    if plan.channels.layout != Layout::Inetd && plan.ready_fd != Some(0) {
+    if plan.channels().layout != Layout::Inetd && plan.ready_fd != Some(0) {
         sys::fd::replace_standard(null.as_fd(), 0).unable("replace descriptor 0")?;
     }
     Ok(null)
@@ -161,8 +264,8 @@ fn execlineb() -> Option<CString> {
     }
 }
 
-fn start_line(sockets: &[Listening], layout: Layout) {
-    let layout = layout.words();
+fn start_line(sockets: &[Listening], delivery: &Delivery) {
+    let layout = delivery.words();
     for socket in sockets {
         let address = &socket.address;
         match (&socket.access, address) {
