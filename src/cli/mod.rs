@@ -83,12 +83,19 @@ pub fn main() -> u8 {
         Ok(arguments) => arguments,
         Err(error) => {
             // --help and --version are errors to clap, and go to standard output; wrong use goes to standard error.
-            let _ = error.print();
-            return if error.use_stderr() {
-                exit::WRONG_USE
-            } else {
-                0
-            };
+            if !error.use_stderr() {
+                let _ = error.print();
+                return 0;
+            }
+            if parent.stderr_is_ours {
+                let _ = error.print();
+                return exit::WRONG_USE;
+            }
+            let text = error.to_string();
+            let first = text.lines().next().unwrap_or_default();
+            return fail(&exit::wrong_use(
+                first.strip_prefix("error: ").unwrap_or(first),
+            ));
         }
     };
     serve::run(arguments.command, parent).unwrap_or_else(|failure| fail(&failure))

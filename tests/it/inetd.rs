@@ -76,6 +76,18 @@ fn line_of_contrib_answers_refuses_and_logs_to_syslog() {
     );
 }
 
+#[test]
+fn wrong_option_is_told_to_syslog_where_there_is_no_standard_error() {
+    need!(root, "inetd", "unshare");
+    let (inetd, log) = inetd(|line| line.replace("spawn --inetd", "spawn --nonsense --inetd"));
+    let _client = inetd.connect("socket");
+    let line = heard(&log, "--nonsense");
+    assert!(
+        line.contains("doorward") && line.contains("fatal: "),
+        "{line}"
+    );
+}
+
 fn standard_descriptors(inetd: &Neighbour) -> Vec<String> {
     let fds = inspect::fds(inetd.doorward());
     [0, 1, 2].iter().map(|n| fds[n].clone()).collect()
