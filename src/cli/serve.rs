@@ -247,8 +247,7 @@ fn rules(source: RuleSource) -> exit::Result<Rules> {
             Ok(Rules::Options(RwLock::new(Arc::new(list))))
         }
         RuleSource::Directory(path) => {
-            let tree = RuleTree::open(&path)
-                .map_err(|cause| exit::system(format!("unable to open the {cause}")))?;
+            let tree = RuleTree::open(&path).map_err(exit::system)?;
             Ok(Rules::Tree {
                 path,
                 tree: RwLock::new(Arc::new(tree)),

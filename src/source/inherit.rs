@@ -151,10 +151,11 @@ fn from_environment(
     let mut fds = ListenFd::from_env();
     let mut sockets = Vec::new();
     for (index, name) in names.iter().enumerate() {
+        let fd = FIRST.saturating_add(RawFd::try_from(index).unwrap_or(RawFd::MAX));
         if !wanted.names.is_empty() && !wanted.names.contains(name) {
+            close_listening(fd);
             continue;
         }
-        let fd = FIRST.saturating_add(RawFd::try_from(index).unwrap_or(RawFd::MAX));
         let what = format!(
             "descriptor {fd} (inherited through LISTEN_FDS, name {})",
             Escaped(name.as_bytes())
@@ -184,6 +185,16 @@ fn from_environment(
         )));
     }
     Ok(sockets)
+}
+
+/// Closes a listening socket that was inherited and is not served: its clients would hang here when its manager has closed it. Other
+/// descriptors stay for `--keep-fd`.
+fn close_listening(fd: RawFd) {
+    let listening = sys::fd::inherited(fd)
+        .is_some_and(|socket| getsockopt(&socket, sockopt::AcceptConn).unwrap_or(false));
+    if listening {
+        drop(sys::fd::take_inherited(fd));
+    }
 }
 
 fn names(activation: &Activation, count: RawFd) -> exit::Result<Vec<String>> {
@@ -303,6 +314,10 @@ fn same_place(one: &Address, other: &Address) -> bool {
 
 /// The node that an inherited socket is bound to.
 fn node_of(socket: BorrowedFd<'_>, path: &Path, address: &Address) -> exit::Result<OwnedFd> {
+    // Needs no directory, and holds when that was renamed.
+    if let Ok(node) = sys::socket::bound_node(socket) {
+        return Ok(node);
+    }
     let (parent, name) = Address::split(path);
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let directory =
