@@ -21,6 +21,8 @@ pub(super) fn run(spawn: Box<Spawn>, parent: Parent) -> exit::Result<u8> {
     report::set_verbosity(plan::verbosity(&spawn)?);
     let plan = plan::spawn(*spawn)?;
     let low = plan.wanted.low;
+    // Before we open any: a number of our own would pass for one that the parent left open.
+    named_descriptors(&plan)?;
 
     let signals = sys::signal::set_up().unable("set up signals")?;
     let nofile = serve::raise_descriptor_limit();
@@ -83,14 +85,16 @@ pub(super) fn run(spawn: Box<Spawn>, parent: Parent) -> exit::Result<u8> {
     )
 }
 
-/// Makes sure that a child gets what it is meant to get and nothing else; gives /dev/null, which takes the place of what is not there.
-fn descriptors(plan: &SpawnPlan) -> exit::Result<OwnedFd> {
+fn named_descriptors(plan: &SpawnPlan) -> exit::Result<()> {
     for &fd in &plan.keep_fds {
         must_be_usable("--keep-fd", fd)?;
     }
-    if let Some(fd) = plan.ready_fd {
-        must_be_usable("--ready-fd", fd)?;
-    }
+    plan.ready_fd
+        .map_or(Ok(()), |fd| must_be_usable("--ready-fd", fd))
+}
+
+/// Makes sure that a child gets what it is meant to get and nothing else; gives /dev/null, which takes the place of what is not there.
+fn descriptors(plan: &SpawnPlan) -> exit::Result<OwnedFd> {
     // Whatever the parent left open, it is not the children's.
     sys::fd::cloexec_from_three().unable("set close-on-exec")?;
     for &fd in &plan.keep_fds {
