@@ -1,5 +1,7 @@
 //! What went wrong once: each test fails without the change that it came with.
 
+use std::os::unix::fs::chown;
+
 use crate::support::{Door, probe};
 
 /// The program that reports what it was given, on the connection.
@@ -19,4 +21,25 @@ fn a_number_of_doorward_s_own_does_not_pass_for_one_that_was_open_at_the_start()
         door.fails(reporter()).assert(100, [option, "3", "open"]);
         assert!(!socket.exists(), "{option}");
     }
+}
+
+#[test]
+fn run_as_the_same_user_does_not_keep_groups_that_are_not_that_user_s() {
+    need!(root, "setpriv");
+    let me = ["setpriv", "--reuid", "990", "--regid", "990"];
+    let door = Door::new();
+    chown(door.dir(), Some(990), None).unwrap();
+    let outcome = door
+        .wrap(me.iter().chain(&["--groups", "0"]))
+        .args(["--run-as", "990:990"])
+        .fails(reporter());
+    outcome.assert(111, ["unable to set the supplementary groups"]);
+
+    let door = Door::new();
+    chown(door.dir(), Some(990), None).unwrap();
+    let door = door
+        .wrap(me.iter().chain(&["--clear-groups"]))
+        .args(["--run-as", "990:990"])
+        .serve(reporter());
+    door.connect().read_to_end();
 }
