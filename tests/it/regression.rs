@@ -1,5 +1,6 @@
 //! What went wrong once: each test fails without the change that it came with.
 
+use std::fs::File;
 use std::os::unix::fs::chown;
 
 use crate::support::{Door, probe};
@@ -42,4 +43,21 @@ fn run_as_the_same_user_does_not_keep_groups_that_are_not_that_user_s() {
         .args(["--run-as", "990:990"])
         .serve(reporter());
     door.connect().read_to_end();
+}
+
+#[test]
+fn a_log_file_at_its_size_limit_does_not_end_the_service() {
+    need!("prlimit");
+    let door = Door::new();
+    let log = File::create(door.path("log")).unwrap();
+    let mut door = door
+        .fd2(log)
+        .wrap(["prlimit", "--fsize=1"])
+        .args(["--deny", "all"])
+        .serve(reporter());
+    for _ in 0..3 {
+        door.connect().assert_closed();
+    }
+    assert!(door.running());
+    assert!(door.stop().success());
 }
