@@ -208,6 +208,9 @@ impl Control {
 
     /// Waits for one round of events, at most until `limit`, and sees to all that is due.
     pub(super) fn turn(&mut self, limit: Option<Duration>) {
+        if self.manager.is_behind() {
+            self.timers.again.get_or_insert(clock::now() + SOON);
+        }
         let mut events = [EpollEvent::empty(); 64];
         let timeout = self.timeout(limit);
         // The iterator borrows the array alone, so that handlers may change everything else.

@@ -2,8 +2,9 @@
 
 use std::fs::File;
 use std::os::unix::fs::chown;
+use std::os::unix::net::UnixDatagram;
 
-use crate::support::{Door, probe};
+use crate::support::{DEADLINE, Door, probe};
 
 /// The program that reports what it was given, on the connection.
 fn reporter() -> [String; 3] {
@@ -60,4 +61,26 @@ fn a_log_file_at_its_size_limit_does_not_end_the_service() {
     }
     assert!(door.running());
     assert!(door.stop().success());
+}
+
+#[test]
+fn readiness_reaches_a_manager_that_had_no_room_for_it_at_first() {
+    let door = Door::new().no_notify();
+    let path = door.path("manager");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(DEADLINE)).unwrap();
+    let junk = UnixDatagram::unbound().unwrap();
+    junk.set_nonblocking(true).unwrap();
+    while junk.send_to(b"junk", &path).is_ok() {}
+
+    let door = door.env("NOTIFY_SOCKET", &path).serve(reporter());
+    door.wait_log("ready");
+
+    let mut datagram = [0; 1024];
+    loop {
+        let length = manager.recv(&mut datagram).expect("READY=1");
+        if datagram[..length].starts_with(b"READY=1") {
+            return;
+        }
+    }
 }
