@@ -84,3 +84,15 @@ fn readiness_reaches_a_manager_that_had_no_room_for_it_at_first() {
         }
     }
 }
+
+#[test]
+fn a_watchdog_interval_of_zero_is_none() {
+    let mut door = Door::new().env("WATCHDOG_USEC", "0").serve(reporter());
+    door.connect().read_to_end();
+    assert!(door.stop().success());
+    let notices = door.notices().all();
+    assert!(
+        !format!("{notices:?}").contains("WATCHDOG=1"),
+        "{notices:?}"
+    );
+}
