@@ -31,6 +31,9 @@ pub(super) struct Key {
     stamp: u32,
 }
 
+/// Lifetimes of ended children that are not worth a sweep.
+const SPARE_LIFETIMES: usize = 1024;
+
 const CHILD: u32 = 0;
 const GREETING: u32 = 1;
 /// Index bits of a token's lower half; the stamp is the upper half, of which 0 means [`Event::Own`].
@@ -146,6 +149,7 @@ impl Slots {
             let mut lifetimes = lock(&self.lifetimes);
             tell |= lifetimes.is_empty();
             lifetimes.push_back((began + lifetime, key));
+            self.sweep(&mut lifetimes);
         }
         // Once: the file of a closed pidfd can live on in a child that is just being created, and would be reported without end.
         tell |= !self.watch(
@@ -154,6 +158,14 @@ impl Slots {
             Event::token(key, CHILD),
         );
         tell
+    }
+
+    /// Drops the lifetimes of children that ended before, once those are the most: a long lifetime would keep one of every child since.
+    fn sweep(&self, lifetimes: &mut VecDeque<(Duration, Key)>) {
+        let mut table = self.table();
+        if lifetimes.len() > 2 * table.running + SPARE_LIFETIMES {
+            lifetimes.retain(|(_, key)| table.slot(*key).is_some_and(|slot| !slot.ended));
+        }
     }
 
     fn watch(&self, fd: RawFd, events: libc::c_int, token: u64) -> bool {
@@ -357,6 +369,37 @@ mod tests {
         assert_eq!(first.index, second.index);
         assert!(table.slot(first).is_none() && table.remove(first).is_none());
         assert_eq!(table.slot(second).map(|slot| slot.user), Some(Some(2)));
+    }
+
+    /// A child that nobody can watch: epoll takes no plain file.
+    fn unwatchable(slots: &Slots, lifetime: Option<Duration>) -> Key {
+        let file = || OwnedFd::from(std::fs::File::open("/proc/self/exe").unwrap());
+        let child = Child {
+            pid: 1,
+            pidfd: file(),
+        };
+        slots.enter(Some(1), child, Some(file()), Duration::ZERO, lifetime);
+        slots.with_child().pop().unwrap().0
+    }
+
+    fn end(slots: &Slots, key: Key) {
+        slots.child_ended(key);
+        slots.with(key, |slot| (slot.pidfd, slot.greeting) = (None, None));
+        assert!(slots.remove_if_done(key).is_some());
+    }
+
+    #[test]
+    fn children_that_end_early_do_not_leave_their_lifetimes_behind() {
+        let slots = Slots::new(3).unwrap();
+        for _ in 0..2 * SPARE_LIFETIMES {
+            let key = unwatchable(&slots, Some(Duration::from_secs(86_400)));
+            lock(&slots.unwatched).clear();
+            end(&slots, key);
+        }
+        let kept = unwatchable(&slots, Some(Duration::from_secs(1)));
+        let left = lock(&slots.lifetimes).clone();
+        assert!(left.len() <= SPARE_LIFETIMES + 2, "{}", left.len());
+        assert_eq!(left.back().map(|(_, key)| *key), Some(kept));
     }
 
     #[test]
