@@ -180,9 +180,22 @@ impl Slots {
     pub(super) fn watch_again(&self) -> bool {
         let waiting = std::mem::take(&mut *lock(&self.unwatched));
         for (fd, events, token) in waiting {
-            self.watch(fd, events, token);
+            if self.holds(fd, token) {
+                self.watch(fd, events, token);
+            }
         }
         !lock(&self.unwatched).is_empty()
+    }
+
+    /// Whether `fd` still is what `token` was to tell of; closed meanwhile, the number may be another's. Of the descriptors in slots only the
+    /// control thread, whose question this is, closes any.
+    fn holds(&self, fd: RawFd, token: u64) -> bool {
+        let held = match Event::of(token) {
+            Event::Child(key) => self.with(key, |slot| raw(&slot.pidfd)),
+            Event::Greeting(key) => self.with(key, |slot| raw(&slot.greeting)),
+            Event::Own(_) => None,
+        };
+        held.flatten() == Some(fd)
     }
 
     /// Watches a child once more whose event came to nothing.
@@ -295,6 +308,10 @@ impl Slots {
     }
 }
 
+fn raw(descriptor: &Option<OwnedFd>) -> Option<RawFd> {
+    descriptor.as_ref().map(|descriptor| descriptor.as_raw_fd())
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing that runs under these locks can panic half way.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -400,6 +417,15 @@ mod tests {
         let left = lock(&slots.lifetimes).clone();
         assert!(left.len() <= SPARE_LIFETIMES + 2, "{}", left.len());
         assert_eq!(left.back().map(|(_, key)| *key), Some(kept));
+    }
+
+    #[test]
+    fn what_was_closed_unwatched_is_not_tried_again() {
+        let slots = Slots::new(3).unwrap();
+        let key = unwatchable(&slots, None);
+        assert!(slots.watch_again(), "it is still there");
+        end(&slots, key);
+        assert!(!slots.watch_again());
     }
 
     #[test]
