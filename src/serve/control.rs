@@ -477,13 +477,16 @@ impl Control {
             }
             slot.greeting.take()
         });
-        let unread = greeting.flatten().filter(|greeting| !is_read(greeting));
-        if let Some(greeting) = unread {
-            // Its client may still read what the child wrote, and the greeting; then the copy goes too.
-            let _ = shutdown(greeting.as_raw_fd(), Shutdown::Write);
-            self.service
-                .slots
-                .with(key, |slot| slot.greeting = Some(greeting));
+        match greeting.flatten() {
+            Some(greeting) if is_read(&greeting) => self.service.slots.unwatch(greeting),
+            Some(greeting) => {
+                // Its client may still read what the child wrote, and the greeting; then the copy goes too.
+                let _ = shutdown(greeting.as_raw_fd(), Shutdown::Write);
+                self.service
+                    .slots
+                    .with(key, |slot| slot.greeting = Some(greeting));
+            }
+            None => {}
         }
         self.settle(key);
     }
@@ -512,7 +515,7 @@ impl Control {
             return;
         };
         if is_read(&greeting) {
-            drop(greeting);
+            self.service.slots.unwatch(greeting);
             self.settle(key);
         } else {
             self.service

@@ -212,6 +212,13 @@ impl Slots {
         }
     }
 
+    /// Closes the copy of a greeted connection. The poll must be told: it goes by the open file, which the child holds as well, and would
+    /// wake the control thread at each read of the client's for as long as the child runs.
+    pub(super) fn unwatch(&self, greeting: OwnedFd) {
+        // Not there if it never was (see `unwatched`).
+        let _ = self.poll.delete(&greeting);
+    }
+
     /// Watches a descriptor of the control thread; it comes back as [`Event::Own`] with `number`.
     pub(super) fn watch_own(&self, descriptor: BorrowedFd<'_>, number: u32) -> nix::Result<()> {
         self.poll.add(

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::chown;
 use std::os::unix::net::UnixDatagram;
 
-use crate::support::{DEADLINE, Door, probe};
+use crate::support::{DEADLINE, Door, inspect, probe};
 
 /// The program that reports what it was given, on the connection.
 fn reporter() -> [String; 3] {
@@ -95,4 +95,29 @@ fn a_watchdog_interval_of_zero_is_none() {
         !format!("{notices:?}").contains("WATCHDOG=1"),
         "{notices:?}"
     );
+}
+
+#[test]
+fn a_greeted_client_that_reads_does_not_wake_the_control_thread() {
+    let door = Door::new()
+        .args(["--notify"])
+        .serve(["sh", "-c", "while read line <&6; do echo $line >&7; done"]);
+    // What the main thread waits for, it waits for by leaving the processor.
+    let waits = || -> u64 {
+        let line = inspect::status_line(door.pid(), "voluntary_ctxt_switches");
+        line.unwrap().parse().unwrap()
+    };
+    let mut client = door.connect();
+    client.recv_greeting();
+    let mut round_trips = |count| {
+        for _ in 0..count {
+            client.send(b"hello\n");
+            assert_eq!(client.read_line().trim_end(), "hello");
+        }
+    };
+    round_trips(1);
+    let before = waits();
+    round_trips(200);
+    let woken = waits() - before;
+    assert!(woken < 50, "{woken} times in 200 round trips");
 }
