@@ -400,13 +400,14 @@ impl Control {
         if !self.manager.is_there() {
             return;
         }
+        // Before the look, so that what changes after it is told of.
+        self.service.wants_news.store(true, Ordering::Relaxed);
         let text = self.status_text();
         if text != self.status.last {
             self.manager.tell_status(&text);
             self.status.told = clock::now();
             self.status.last = text;
         }
-        self.service.wants_news.store(true, Ordering::Relaxed);
     }
 
     /// SIGHUP: rules and names anew, in a thread of its own, for a resolver may take its time.
