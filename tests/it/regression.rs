@@ -4,6 +4,8 @@ use std::fs::File;
 use std::os::unix::fs::chown;
 use std::os::unix::net::UnixDatagram;
 
+use nix::sys::signal::Signal;
+
 use crate::support::{DEADLINE, Door, inspect, probe};
 
 /// The program that reports what it was given, on the connection.
@@ -74,7 +76,10 @@ fn readiness_reaches_a_manager_that_had_no_room_for_it_at_first() {
     while junk.send_to(b"junk", &path).is_ok() {}
 
     let door = door.env("NOTIFY_SOCKET", &path).serve(reporter());
+    // Who answers a signal is past the attempt to tell.
     door.wait_log("ready");
+    door.signal(Signal::SIGUSR1);
+    door.wait_log("status");
 
     let mut datagram = [0; 1024];
     loop {
