@@ -42,9 +42,17 @@ pub(super) fn greet(connection: BorrowedFd<'_>) -> Result<OwnedFd, Ungreeted> {
     ) {
         Ok(sent) if sent == GREETING.len() => Ok(ours),
         Ok(_) => Err(Ungreeted::Client(Errno::EPROTO)),
-        Err(error @ (Errno::EPERM | Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN)) => {
-            Err(Ungreeted::Client(error))
-        }
-        Err(error) => Err(Ungreeted::Later(error)),
+        // Limits pass. Everything else (EPERM, EPIPE, what a security module says) will be the same next time, and a door that tried
+        // again for ever would be lost to all others.
+        Err(
+            error @ (Errno::ETOOMANYREFS
+            | Errno::EMFILE
+            | Errno::ENFILE
+            | Errno::ENOMEM
+            | Errno::ENOBUFS
+            | Errno::EAGAIN
+            | Errno::EINTR),
+        ) => Err(Ungreeted::Later(error)),
+        Err(error) => Err(Ungreeted::Client(error)),
     }
 }
