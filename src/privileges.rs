@@ -78,13 +78,23 @@ pub(crate) fn identity(option: &str, text: &str) -> exit::Result<Identity> {
 pub(crate) fn become_identity(identity: &Identity) -> exit::Result<()> {
     let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
     let groups: Vec<Gid> = identity.groups.iter().copied().map(Gid::from_raw).collect();
-    // Who is that already, and may not set groups, has nothing to do.
     let is_already = |uids: nix::Result<nix::unistd::ResUid>| {
         uids.is_ok_and(|now| now.real == uid && now.effective == uid && now.saved == uid)
     };
+    let has_gid =
+        || getresgid().is_ok_and(|now| now.real == gid && now.effective == gid && now.saved == gid);
+    // The effective group need not be among the supplementary ones: it counts without.
+    let has_groups = |kept: &[Gid]| {
+        kept.iter().all(|group| groups.contains(group))
+            && groups
+                .iter()
+                .all(|group| kept.contains(group) || *group == gid)
+    };
+    // Who is that already, and may not set groups, has nothing to do; who has other groups is not that yet.
     if !uid.is_root()
         && is_already(getresuid())
-        && getresgid().is_ok_and(|now| now.effective == gid && now.saved == gid)
+        && has_gid()
+        && getgroups().is_ok_and(|kept| has_groups(&kept))
     {
         return Ok(());
     }
@@ -92,10 +102,6 @@ pub(crate) fn become_identity(identity: &Identity) -> exit::Result<()> {
     setresgid(gid, gid, gid).unable(format!("become group {gid}"))?;
     setresuid(uid, uid, uid).unable(format!("become user {uid}"))?;
     let kept = getgroups().unable("read the supplementary groups")?;
-    let same = kept.iter().all(|group| groups.contains(group))
-        && groups.iter().all(|group| kept.contains(group));
-    let gids =
-        getresgid().is_ok_and(|now| now.real == gid && now.effective == gid && now.saved == gid);
     let no_way_back = uid.is_root()
         || setresuid(
             Uid::from_raw(u32::MAX),
@@ -103,7 +109,7 @@ pub(crate) fn become_identity(identity: &Identity) -> exit::Result<()> {
             Uid::from_raw(u32::MAX),
         )
         .is_err();
-    if !(is_already(getresuid()) && gids && same && no_way_back) {
+    if !(is_already(getresuid()) && has_gid() && has_groups(&kept) && no_way_back) {
         return Err(exit::system(format!(
             "unable to become user {uid}: the ids are not what they were set to"
         )));

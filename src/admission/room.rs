@@ -54,8 +54,9 @@ impl Room {
             return tally.slots();
         }
         drop(tally);
-        full();
+        // Counted first: who is told comes and looks how many wait.
         self.waiting.fetch_add(1, Ordering::SeqCst);
+        full();
         let mut tally = self.tally();
         while !tally.enter(&self.limits, self.goes_beyond()) {
             tally = self
@@ -89,5 +90,26 @@ impl Room {
     fn tally(&self) -> MutexGuard<'_, Tally> {
         // Counts are changed by code that cannot panic half way.
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_told_that_it_is_full_sees_somebody_wait() {
+        let room = Room::new(Limits {
+            max: 1,
+            max_per_user: None,
+            rate: None,
+        });
+        room.enter(|| unreachable!("there is room"));
+        let mut seen = 0;
+        room.enter(|| {
+            seen = room.waiting();
+            room.release(None);
+        });
+        assert_eq!((seen, room.waiting(), room.slots()), (1, 0, 1));
     }
 }

@@ -27,7 +27,8 @@ struct Parent {
 impl Parent {
     /// To be called first: no thread is there, nothing was logged, and no descriptor was opened.
     fn listen() -> std::io::Result<Parent> {
-        let watchdog = sd_notify::watchdog_enabled();
+        // Zero is no interval: it would be over at once, again and again.
+        let watchdog = sd_notify::watchdog_enabled().filter(|interval| !interval.is_zero());
         let names = [
             "LISTEN_FDS",
             "LISTEN_PID",

@@ -27,6 +27,8 @@ pub(super) fn run(mut command: Command, parent: Parent) -> exit::Result<u8> {
         Command::Handoff(handoff) => plan::handoff(*handoff)?,
     };
     let low = plan.wanted.low;
+    // Before we open any: a number of our own would pass for one that the parent left open.
+    named_descriptors(&plan)?;
 
     let signals = sys::signal::set_up().unable("set up signals")?;
     let nofile = serve::raise_descriptor_limit();
@@ -186,14 +188,15 @@ fn backend(
     }
 }
 
-/// Makes sure that a child gets what it is meant to get and nothing else; gives /dev/null, which takes the place of what is not there.
-fn descriptors(plan: &ServePlan) -> exit::Result<OwnedFd> {
+fn named_descriptors(plan: &ServePlan) -> exit::Result<()> {
     for &fd in &plan.keep_fds {
         must_be_usable("--keep-fd", fd)?;
     }
-    if let Some(fd) = plan.ready_fd {
-        must_be_usable("--ready-fd", fd)?;
-    }
+    plan.ready_fd.map_or(Ok(()), |fd| must_be_usable("--ready-fd", fd))
+}
+
+/// Makes sure that a child gets what it is meant to get and nothing else; gives /dev/null, which takes the place of what is not there.
+fn descriptors(plan: &ServePlan) -> exit::Result<OwnedFd> {
     // Whatever the parent left open, it is not the children's.
     sys::fd::cloexec_from_three().unable("set close-on-exec")?;
     for &fd in &plan.keep_fds {

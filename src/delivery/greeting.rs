@@ -54,12 +54,19 @@ impl Beside {
                 Ok(())
             }
             Ok(_) => Err(Trouble::Client(WHAT, Errno::EPROTO.into())),
-            // It takes no descriptors, or it is gone.
+            // Limits pass. Everything else (EPERM, EPIPE, what a security module says) will be the same next time, and a door that tried
+            // again for ever would be lost to all others.
             Err(error) => Err(match error.raw_os_error().map(Errno::from_raw) {
-                Some(Errno::EPERM | Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN) => {
-                    Trouble::Client(WHAT, error)
-                }
-                _ => Trouble::Later(WHAT, error),
+                Some(
+                    Errno::ETOOMANYREFS
+                    | Errno::EMFILE
+                    | Errno::ENFILE
+                    | Errno::ENOMEM
+                    | Errno::ENOBUFS
+                    | Errno::EAGAIN
+                    | Errno::EINTR,
+                ) => Trouble::Later(WHAT, error),
+                _ => Trouble::Client(WHAT, error),
             }),
         }
     }

@@ -231,6 +231,9 @@ impl Control {
 
     /// Waits for one round of events, at most until `limit`, and sees to all that is due.
     pub(super) fn turn(&mut self, limit: Option<Duration>) {
+        if self.manager.is_behind() {
+            self.timers.again.get_or_insert(clock::now() + SOON);
+        }
         let mut events = [EpollEvent::empty(); 64];
         let timeout = self.timeout(limit);
         // The iterator borrows the array alone, so that handlers may change everything else.
@@ -439,13 +442,14 @@ impl Control {
         if !self.manager.is_there() {
             return;
         }
+        // Before the look, so that what changes after it is told of.
+        self.service.wants_news.store(true, Ordering::Relaxed);
         let text = self.status_text();
         if text != self.status.last {
             self.manager.tell_status(&text);
             self.status.told = clock::now();
             self.status.last = text;
         }
-        self.service.wants_news.store(true, Ordering::Relaxed);
     }
 
     /// SIGHUP: rules and names anew, in a thread of its own, for a resolver may take its time.
@@ -528,13 +532,16 @@ impl Control {
             }
             slot.greeting.take()
         });
-        let unread = greeting.flatten().filter(|greeting| !is_read(greeting));
-        if let Some(greeting) = unread {
-            // Its client may still read what the child wrote, and the greeting; then the copy goes too.
-            let _ = shutdown(greeting.as_raw_fd(), Shutdown::Write);
-            self.service
-                .slots
-                .with(key, |slot| slot.greeting = Some(greeting));
+        match greeting.flatten() {
+            Some(greeting) if is_read(&greeting) => self.service.slots.unwatch(greeting),
+            Some(greeting) => {
+                // Its client may still read what the child wrote, and the greeting; then the copy goes too.
+                let _ = shutdown(greeting.as_raw_fd(), Shutdown::Write);
+                self.service
+                    .slots
+                    .with(key, |slot| slot.greeting = Some(greeting));
+            }
+            None => {}
         }
         self.settle(key);
     }
@@ -563,7 +570,7 @@ impl Control {
             return;
         };
         if is_read(&greeting) {
-            drop(greeting);
+            self.service.slots.unwatch(greeting);
             self.settle(key);
         } else {
             self.service

@@ -61,6 +61,11 @@ impl Manager {
         self.socket.is_some()
     }
 
+    /// Whether something waits for room.
+    pub(crate) fn is_behind(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// Sends `states` in one datagram, or keeps it until there is room.
     pub(crate) fn tell(&mut self, states: &[NotifyState<'_>]) {
         if self.is_there() {

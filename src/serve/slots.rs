@@ -31,6 +31,9 @@ pub(super) struct Key {
     stamp: u32,
 }
 
+/// Lifetimes of ended children that are not worth a sweep.
+const SPARE_LIFETIMES: usize = 1024;
+
 const HELD: u32 = 0;
 const GREETING: u32 = 1;
 /// Index bits of a token's lower half; the stamp is the upper half, of which 0 means [`Event::Own`].
@@ -74,6 +77,15 @@ pub(super) struct Slot {
 }
 
 impl Slot {
+    /// The descriptor whose end is the holder's: the child's pidfd, or the lease.
+    fn holder(&self) -> Option<RawFd> {
+        match &self.held {
+            Held::Child(child) => Some(child.pidfd.as_raw_fd()),
+            Held::Lease(lease) => Some(lease.as_raw_fd()),
+            Held::Nothing => None,
+        }
+    }
+
     /// The child that is not reaped.
     pub(super) fn child(&self) -> Option<libc::pid_t> {
         match &self.held {
@@ -129,22 +141,22 @@ impl Slots {
         began: Duration,
         lifetime: Option<Duration>,
     ) -> bool {
-        let (holder, events) = match &held {
-            Held::Child(child) => (Some(child.pidfd.as_raw_fd()), libc::EPOLLIN),
+        let events = match &held {
+            Held::Child(_) => libc::EPOLLIN,
             // Its hang-up is reported in any case; what a backend writes into it is nothing to us.
-            Held::Lease(lease) => (Some(lease.as_raw_fd()), 0),
-            Held::Nothing => (None, 0),
+            Held::Lease(_) | Held::Nothing => 0,
         };
         let greeting_fd = greeting.as_ref().map(|greeting| greeting.as_raw_fd());
         let slot = Slot {
             user,
             began,
-            ended: holder.is_none(),
+            ended: matches!(held, Held::Nothing),
             held,
             greeting,
             condemned: false,
             released: false,
         };
+        let holder = slot.holder();
         let key = self.table().insert(slot);
         // The greeting first: after the holder's end nobody would add it any more. An edge comes with each read of the client's.
         let mut tell = false;
@@ -159,12 +171,21 @@ impl Slots {
             let mut lifetimes = lock(&self.lifetimes);
             tell |= lifetimes.is_empty();
             lifetimes.push_back((began + lifetime, key));
+            self.sweep(&mut lifetimes);
         }
         // Once: the file of a closed pidfd can live on in a child that is just being created, and would be reported without end.
         if let Some(fd) = holder {
             tell |= !self.watch(fd, events | libc::EPOLLONESHOT, Event::token(key, HELD));
         }
         tell
+    }
+
+    /// Drops the lifetimes of children that ended before, once those are the most: a long lifetime would keep one of every child since.
+    fn sweep(&self, lifetimes: &mut VecDeque<(Duration, Key)>) {
+        let mut table = self.table();
+        if lifetimes.len() > 2 * table.running + SPARE_LIFETIMES {
+            lifetimes.retain(|(_, key)| table.slot(*key).is_some_and(|slot| !slot.ended));
+        }
     }
 
     fn watch(&self, fd: RawFd, events: libc::c_int, token: u64) -> bool {
@@ -179,17 +200,27 @@ impl Slots {
     pub(super) fn watch_again(&self) -> bool {
         let waiting = std::mem::take(&mut *lock(&self.unwatched));
         for (fd, events, token) in waiting {
-            self.watch(fd, events, token);
+            if self.holds(fd, token) {
+                self.watch(fd, events, token);
+            }
         }
         !lock(&self.unwatched).is_empty()
     }
 
+    /// Whether `fd` still is what `token` was to tell of; closed meanwhile, the number may be another's. Of the descriptors in slots only the
+    /// control thread, whose question this is, closes any.
+    fn holds(&self, fd: RawFd, token: u64) -> bool {
+        let held = match Event::of(token) {
+            Event::Ended(key) => self.with(key, |slot| slot.holder()),
+            Event::Greeting(key) => self.with(key, |slot| raw(&slot.greeting)),
+            Event::Own(_) => None,
+        };
+        held.flatten() == Some(fd)
+    }
+
     /// Watches a child once more whose event came to nothing.
     pub(super) fn watch_child_again(&self, key: Key) {
-        let pidfd = self.with(key, |slot| match &slot.held {
-            Held::Child(child) => Some(child.pidfd.as_raw_fd()),
-            Held::Lease(_) | Held::Nothing => None,
-        });
+        let pidfd = self.with(key, |slot| slot.holder());
         if let Some(Some(fd)) = pidfd {
             let _ = sys::epoll::rearm(
                 self.poll.0.as_fd(),
@@ -198,6 +229,13 @@ impl Slots {
                 Event::token(key, HELD),
             );
         }
+    }
+
+    /// Closes the copy of a greeted connection. The poll must be told: it goes by the open file, which the child holds as well, and would
+    /// wake the control thread at each read of the client's for as long as the child runs.
+    pub(super) fn unwatch(&self, greeting: OwnedFd) {
+        // Not there if it never was (see `unwatched`).
+        let _ = self.poll.delete(&greeting);
     }
 
     /// Watches a descriptor of the control thread; it comes back as [`Event::Own`] with `number`.
@@ -296,6 +334,10 @@ impl Slots {
     }
 }
 
+fn raw(descriptor: &Option<OwnedFd>) -> Option<RawFd> {
+    descriptor.as_ref().map(|descriptor| descriptor.as_raw_fd())
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing that runs under these locks can panic half way.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -347,6 +389,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::spawn::Child;
 
     fn slot(user: u32) -> Slot {
         Slot {
@@ -369,6 +412,46 @@ mod tests {
         assert_eq!(first.index, second.index);
         assert!(table.slot(first).is_none() && table.remove(first).is_none());
         assert_eq!(table.slot(second).map(|slot| slot.user), Some(Some(2)));
+    }
+
+    /// A child that nobody can watch: epoll takes no plain file.
+    fn unwatchable(slots: &Slots, lifetime: Option<Duration>) -> Key {
+        let file = || OwnedFd::from(std::fs::File::open("/proc/self/exe").unwrap());
+        let child = Held::Child(Child {
+            pid: 1,
+            pidfd: file(),
+        });
+        slots.enter(Some(1), child, Some(file()), Duration::ZERO, lifetime);
+        slots.with_child().pop().unwrap().0
+    }
+
+    fn end(slots: &Slots, key: Key) {
+        slots.holder_ended(key);
+        slots.with(key, |slot| (slot.held, slot.greeting) = (Held::Nothing, None));
+        assert!(slots.remove_if_done(key).is_some());
+    }
+
+    #[test]
+    fn children_that_end_early_do_not_leave_their_lifetimes_behind() {
+        let slots = Slots::new(3).unwrap();
+        for _ in 0..2 * SPARE_LIFETIMES {
+            let key = unwatchable(&slots, Some(Duration::from_secs(86_400)));
+            lock(&slots.unwatched).clear();
+            end(&slots, key);
+        }
+        let kept = unwatchable(&slots, Some(Duration::from_secs(1)));
+        let left = lock(&slots.lifetimes).clone();
+        assert!(left.len() <= SPARE_LIFETIMES + 2, "{}", left.len());
+        assert_eq!(left.back().map(|(_, key)| *key), Some(kept));
+    }
+
+    #[test]
+    fn what_was_closed_unwatched_is_not_tried_again() {
+        let slots = Slots::new(3).unwrap();
+        let key = unwatchable(&slots, None);
+        assert!(slots.watch_again(), "it is still there");
+        end(&slots, key);
+        assert!(!slots.watch_again());
     }
 
     #[test]

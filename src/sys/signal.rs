@@ -25,8 +25,9 @@ extern "C" fn nothing(_: libc::c_int) {}
 /// Brings the process's signals into a known state, whatever the parent left, and returns the descriptor of the read ones.
 ///
 /// Every disposition becomes the default, so that children inherit nothing but defaults (Rust ignores SIGPIPE and catches SIGSEGV and
-/// SIGBUS; a parent may have left others ignored, 32 and 33 included). What the parent ignored, and SIGPIPE, is blocked instead, which
-/// for this process amounts to the same. Only [`wake`] has a handler, an empty one: it is safe even in a child that shares our memory.
+/// SIGBUS; a parent may have left others ignored, 32 and 33 included). What the parent ignored, SIGPIPE and SIGXFSZ (both come
+/// of writing a log line) are blocked instead, which for this process amounts to the same. Only [`wake`] has a handler, an empty one: it is
+/// safe even in a child that shares our memory.
 /// Call it before the first thread is started: the mask is inherited.
 pub(crate) fn set_up() -> io::Result<SignalFd> {
     let mut mask = SigSet::empty();
@@ -37,7 +38,10 @@ pub(crate) fn set_up() -> io::Result<SignalFd> {
             mask.add(signal);
         }
     }
-    for signal in READ.into_iter().chain([Signal::SIGUSR2, Signal::SIGPIPE]) {
+    for signal in READ
+        .into_iter()
+        .chain([Signal::SIGUSR2, Signal::SIGPIPE, Signal::SIGXFSZ])
+    {
         mask.add(signal);
     }
     let action = libc::sigaction {

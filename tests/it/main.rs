@@ -11,6 +11,7 @@
 //! | `s6`, `runit`, `inetd` | the files of contrib under the real supervisors, and sockets that they hand over |
 //! | `manual` | what people read: the man page and the README say what the program does |
 //! | `programs` | real programs behind the door, by the bridges of contrib, and the demonstration |
+//! | `regression` | what went wrong once |
 //!
 //! A test that lacks root or a program says `SKIPPED` and passes; with `DOORWARD_TESTS_ALL=1` it fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -24,6 +25,7 @@ mod harness_systemd;
 mod inetd;
 mod manual;
 mod programs;
+mod regression;
 mod runit;
 mod s6;
 mod source;
