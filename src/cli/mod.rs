@@ -11,13 +11,14 @@ use crate::source::Activation;
 use crate::{source, sys};
 use clap::{CommandFactory as _, FromArgMatches as _};
 use std::ffi::OsString;
+use std::time::Duration;
 
 /// What the parent said to this process alone, taken out of the environment before anything else looks at it.
 struct Parent {
     activation: Activation,
     notify_socket: Option<OsString>,
     /// The watchdog's interval, if it is meant for this process.
-    watchdog: Option<std::time::Duration>,
+    watchdog: Option<Duration>,
     /// Whether standard error still is what it was (it is replaced where it was the listening socket).
     stderr_is_ours: bool,
     /// Standard error is read by the journal.
@@ -27,21 +28,21 @@ struct Parent {
 impl Parent {
     /// To be called first: no thread is there, nothing was logged, and no descriptor was opened.
     fn listen() -> std::io::Result<Parent> {
-        let watchdog = sd_notify::watchdog_enabled();
         let names = [
             "LISTEN_FDS",
             "LISTEN_PID",
             "LISTEN_PIDFDID",
             "LISTEN_FDNAMES",
             "NOTIFY_SOCKET",
-            "LISTEN_FDS_FIRST_FD",
             "WATCHDOG_USEC",
             "WATCHDOG_PID",
+            "LISTEN_FDS_FIRST_FD",
             "FDSTORE",
         ];
         let mut values = sys::env::take(&names).into_iter();
         let mut next = || values.next().flatten();
         let (fds, pid, pidfdid, names, notify_socket) = (next(), next(), next(), next(), next());
+        let watchdog = watchdog(next(), next());
         let (stdin, stderr_is_ours) = source::take_standard(plan::LOW)?;
         let journal = report::is_journal(std::env::var_os("JOURNAL_STREAM").as_deref());
         let activation = Activation {
@@ -59,6 +60,16 @@ impl Parent {
             journal,
         })
     }
+}
+
+/// The watchdog's interval; none where it is meant for another process, or is no interval (0 would be no pause between pings).
+fn watchdog(interval: Option<OsString>, pid: Option<OsString>) -> Option<Duration> {
+    let number = |text: OsString| text.to_str()?.parse::<u64>().ok();
+    if pid.is_some_and(|pid| number(pid) != Some(u64::from(std::process::id()))) {
+        return None;
+    }
+    let microseconds = interval.and_then(number).filter(|&number| number > 0);
+    microseconds.map(Duration::from_micros)
 }
 
 /// Runs the `doorward` command with the process's arguments and environment; gives its exit code.
