@@ -9,7 +9,7 @@ use std::fmt::{self, Display, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Which lines are written.
@@ -74,12 +74,13 @@ impl Kind {
 enum Sink {
     /// Standard error, with `<N>` before each line where the journal reads it.
     Stderr { prefixed: bool },
-    /// Standard error was the listening socket: the system's logger.
+    /// Standard error was the listening socket, or is `--ready-fd`: the system's logger.
     Syslog,
 }
 
 static SINK: OnceLock<Sink> = OnceLock::new();
 static VERBOSITY: AtomicU8 = AtomicU8::new(Verbosity::Refusals as u8);
+static STDERR_LEFT: AtomicBool = AtomicBool::new(false);
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 static SYSLOG: OnceLock<Option<UnixDatagram>> = OnceLock::new();
 
@@ -90,6 +91,11 @@ pub(crate) fn set_up(stderr_is_ours: bool, journal: bool) {
     } else {
         Sink::Syslog
     });
+}
+
+/// From now on lines go to the system's logger: standard error is needed for something else.
+pub(crate) fn leave_stderr() {
+    STDERR_LEFT.store(true, Ordering::Relaxed);
 }
 
 /// `-v` and `-q`, as soon as they are known.
@@ -120,7 +126,11 @@ pub(crate) fn line(kind: Kind, text: fmt::Arguments<'_>) {
         return;
     }
     let mut line = String::with_capacity(160);
-    let sink = SINK.get().unwrap_or(&Sink::Stderr { prefixed: false });
+    let sink = if STDERR_LEFT.load(Ordering::Relaxed) {
+        &Sink::Syslog
+    } else {
+        SINK.get().unwrap_or(&Sink::Stderr { prefixed: false })
+    };
     if let Sink::Stderr { prefixed: true } = sink {
         let _ = write!(line, "<{}>", kind.priority());
     }
