@@ -6,11 +6,12 @@ mod plan;
 mod spawn;
 
 use crate::exit::{self, Failure};
-use crate::report::{self, Kind};
+use crate::report::{self, Escaped, Kind};
 use crate::source::Activation;
 use crate::{source, sys};
 use clap::{CommandFactory as _, FromArgMatches as _};
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
 
 /// What the parent said to this process alone, taken out of the environment before anything else looks at it.
@@ -90,9 +91,13 @@ pub fn main() -> u8 {
         }
     };
     report::set_up(parent.stderr_is_ours, parent.journal);
-    let arguments = match parse() {
+    let arguments = match parse(std::env::args_os()) {
         Ok(arguments) => arguments,
         Err(error) => {
+            // Messages quote words as they were typed: they are made again of words that can forge no line.
+            let error = parse(std::env::args_os().map(visible))
+                .err()
+                .unwrap_or(error);
             // --help and --version are errors to clap, and go to standard output; wrong use goes to standard error.
             let _ = error.print();
             return if error.use_stderr() {
@@ -106,8 +111,17 @@ pub fn main() -> u8 {
     spawn::run(spawn, parent).unwrap_or_else(|failure| fail(&failure))
 }
 
-fn parse() -> Result<args::Arguments, clap::Error> {
-    let matches = args::Arguments::command().try_get_matches()?;
+/// A word as a message may show it: escaped where it has control characters.
+fn visible(word: OsString) -> OsString {
+    if word.to_string_lossy().chars().any(char::is_control) {
+        Escaped(word.as_bytes()).to_string().into()
+    } else {
+        word
+    }
+}
+
+fn parse(words: impl Iterator<Item = OsString>) -> Result<args::Arguments, clap::Error> {
+    let matches = args::Arguments::command().try_get_matches_from(words)?;
     let mut arguments = args::Arguments::from_arg_matches(&matches)?;
     if let (args::Command::Spawn(spawn), Some((_, matches))) =
         (&mut arguments.command, matches.subcommand())

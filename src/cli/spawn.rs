@@ -28,6 +28,7 @@ pub(super) fn run(spawn: Box<Spawn>, parent: Parent) -> exit::Result<u8> {
         .ready_fd
         .map(|number| ready_fd(number, null.as_fd(), low))
         .transpose()?;
+    report::take_terminal(low);
     let signals = sys::signal::set_up().unable("set up signals")?;
     let nofile = serve::raise_descriptor_limit();
     // Before anything is bound: a mistyped program leaves no trace.
