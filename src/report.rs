@@ -5,11 +5,14 @@
 #![forbid(unsafe_code)]
 
 use crate::sys;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
 use std::fmt::{self, Display, Write as _};
-use std::os::fd::OwnedFd;
+use std::io::IsTerminal as _;
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixDatagram;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Which lines are written.
@@ -74,12 +77,16 @@ impl Kind {
 enum Sink {
     /// Standard error, with `<N>` before each line where the journal reads it.
     Stderr { prefixed: bool },
-    /// Standard error was the listening socket: the system's logger.
+    /// Standard error was the listening socket, or is `--ready-fd`: the system's logger.
     Syslog,
 }
 
 static SINK: OnceLock<Sink> = OnceLock::new();
 static VERBOSITY: AtomicU8 = AtomicU8::new(Verbosity::Refusals as u8);
+static TERMINAL: OnceLock<OwnedFd> = OnceLock::new();
+/// The last line was cut short: the next begins with the newline that it lacks.
+static TORN: AtomicBool = AtomicBool::new(false);
+static STDERR_LEFT: AtomicBool = AtomicBool::new(false);
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 static SYSLOG: OnceLock<Option<UnixDatagram>> = OnceLock::new();
 
@@ -90,6 +97,25 @@ pub(crate) fn set_up(stderr_is_ours: bool, journal: bool) {
     } else {
         Sink::Syslog
     });
+}
+
+/// Opens the terminal of standard error once more, at `low` or above: it takes no question whether it has room for a whole line, and
+/// an open file of our own may be non-blocking without anybody else's being so. Where that is not to be had, it stays as it is.
+pub(crate) fn take_terminal(low: RawFd) {
+    if STDERR_LEFT.load(Ordering::Relaxed) || !std::io::stderr().is_terminal() {
+        return;
+    }
+    let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    if let Ok(opened) = nix::fcntl::open("/proc/self/fd/2", flags, Mode::empty())
+        && let Ok(lifted) = sys::fd::lift(opened, low)
+    {
+        let _ = TERMINAL.set(lifted);
+    }
+}
+
+/// From now on lines go to the system's logger: standard error is needed for something else.
+pub(crate) fn leave_stderr() {
+    STDERR_LEFT.store(true, Ordering::Relaxed);
 }
 
 /// `-v` and `-q`, as soon as they are known.
@@ -120,7 +146,11 @@ pub(crate) fn line(kind: Kind, text: fmt::Arguments<'_>) {
         return;
     }
     let mut line = String::with_capacity(160);
-    let sink = SINK.get().unwrap_or(&Sink::Stderr { prefixed: false });
+    let sink = if STDERR_LEFT.load(Ordering::Relaxed) {
+        &Sink::Syslog
+    } else {
+        SINK.get().unwrap_or(&Sink::Stderr { prefixed: false })
+    };
     if let Sink::Stderr { prefixed: true } = sink {
         let _ = write!(line, "<{}>", kind.priority());
     }
@@ -137,13 +167,29 @@ pub(crate) fn line(kind: Kind, text: fmt::Arguments<'_>) {
     };
     line.push('\n');
     let written = match sink {
-        Sink::Stderr { .. } => sys::fd::standard(2)
-            .is_some_and(|stderr| sys::log::write_now(stderr, line.as_bytes()).is_ok()),
+        Sink::Stderr { .. } => stderr(line),
         Sink::Syslog => syslog(kind, &line),
     };
     if !written {
         DROPPED.fetch_add(dropped + 1, Ordering::Relaxed);
     }
+}
+
+/// Writes a line to standard error; gives whether all of it went off.
+fn stderr(mut line: String) -> bool {
+    let terminal = TERMINAL.get().map(AsFd::as_fd);
+    let Some(stderr) = terminal.or_else(|| sys::fd::standard(2)) else {
+        return false;
+    };
+    let torn = TORN.load(Ordering::Relaxed);
+    if torn {
+        line.insert(0, '\n');
+    }
+    let Ok(wrote) = sys::log::write_now(stderr, line.as_bytes()) else {
+        return false;
+    };
+    TORN.store(wrote < line.len(), Ordering::Relaxed);
+    wrote == line.len()
 }
 
 fn visible(character: char) -> impl Iterator<Item = char> {

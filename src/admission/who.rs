@@ -88,14 +88,20 @@ pub(crate) struct List {
 
 impl List {
     /// # Errors
-    /// A sentence that names the unknown name, or what the resolver said.
+    /// A sentence that names the option and the unknown name, or what the resolver said.
     pub(crate) fn resolve(options: &[(Effect, Who, String)]) -> Result<List, String> {
         let mut rules = Vec::with_capacity(options.len());
         for (effect, who, name) in options {
+            let option = match effect {
+                Effect::Allow => "--allow",
+                Effect::Deny => "--deny",
+            };
             let matcher = match who.resolve() {
                 Ok(Some(matcher)) => matcher,
-                Ok(None) => return Err(format!("{name}: no such user or group")),
-                Err(error) => return Err(format!("{name}: unable to look it up: {error}")),
+                Ok(None) => return Err(format!("{option} {name}: no such user or group")),
+                Err(error) => {
+                    return Err(format!("{option} {name}: unable to look it up: {error}"));
+                }
             };
             rules.push(Rule {
                 effect: *effect,

@@ -6,18 +6,20 @@ mod plan;
 mod serve;
 
 use crate::exit::{self, Failure};
-use crate::report::{self, Kind};
+use crate::report::{self, Escaped, Kind};
 use crate::source::Activation;
 use crate::{source, sys};
 use clap::{CommandFactory as _, FromArgMatches as _};
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
+use std::time::Duration;
 
 /// What the parent said to this process alone, taken out of the environment before anything else looks at it.
 struct Parent {
     activation: Activation,
     notify_socket: Option<OsString>,
     /// The watchdog's interval, if it is meant for this process.
-    watchdog: Option<std::time::Duration>,
+    watchdog: Option<Duration>,
     /// Whether standard error still is what it was (it is replaced where it was the listening socket).
     stderr_is_ours: bool,
     /// Standard error is read by the journal.
@@ -27,22 +29,21 @@ struct Parent {
 impl Parent {
     /// To be called first: no thread is there, nothing was logged, and no descriptor was opened.
     fn listen() -> std::io::Result<Parent> {
-        // Zero is no interval: it would be over at once, again and again.
-        let watchdog = sd_notify::watchdog_enabled().filter(|interval| !interval.is_zero());
         let names = [
             "LISTEN_FDS",
             "LISTEN_PID",
             "LISTEN_PIDFDID",
             "LISTEN_FDNAMES",
             "NOTIFY_SOCKET",
-            "LISTEN_FDS_FIRST_FD",
             "WATCHDOG_USEC",
             "WATCHDOG_PID",
+            "LISTEN_FDS_FIRST_FD",
             "FDSTORE",
         ];
         let mut values = sys::env::take(&names).into_iter();
         let mut next = || values.next().flatten();
         let (fds, pid, pidfdid, names, notify_socket) = (next(), next(), next(), next(), next());
+        let watchdog = watchdog(next(), next());
         let (stdin, stderr_is_ours) = source::take_standard(plan::LOW)?;
         let journal = report::is_journal(std::env::var_os("JOURNAL_STREAM").as_deref());
         let activation = Activation {
@@ -60,6 +61,16 @@ impl Parent {
             journal,
         })
     }
+}
+
+/// The watchdog's interval; none where it is meant for another process, or is no interval (0 would be no pause between pings).
+fn watchdog(interval: Option<OsString>, pid: Option<OsString>) -> Option<Duration> {
+    let number = |text: OsString| text.to_str()?.parse::<u64>().ok();
+    if pid.is_some_and(|pid| number(pid) != Some(u64::from(std::process::id()))) {
+        return None;
+    }
+    let microseconds = interval.and_then(number).filter(|&number| number > 0);
+    microseconds.map(Duration::from_micros)
 }
 
 /// Runs the `doorward` command with the process's arguments and environment; gives its exit code.
@@ -80,9 +91,13 @@ pub fn main() -> u8 {
         }
     };
     report::set_up(parent.stderr_is_ours, parent.journal);
-    let arguments = match parse() {
+    let arguments = match parse(std::env::args_os()) {
         Ok(arguments) => arguments,
         Err(error) => {
+            // Messages quote words as they were typed: they are made again of words that can forge no line.
+            let error = parse(std::env::args_os().map(visible))
+                .err()
+                .unwrap_or(error);
             // --help and --version are errors to clap, and go to standard output; wrong use goes to standard error.
             if !error.use_stderr() {
                 let _ = error.print();
@@ -102,8 +117,17 @@ pub fn main() -> u8 {
     serve::run(arguments.command, parent).unwrap_or_else(|failure| fail(&failure))
 }
 
-fn parse() -> Result<args::Arguments, clap::Error> {
-    let matches = args::Arguments::command().try_get_matches()?;
+/// A word as a message may show it: escaped where it has control characters.
+fn visible(word: OsString) -> OsString {
+    if word.to_string_lossy().chars().any(char::is_control) {
+        Escaped(word.as_bytes()).to_string().into()
+    } else {
+        word
+    }
+}
+
+fn parse(words: impl Iterator<Item = OsString>) -> Result<args::Arguments, clap::Error> {
+    let matches = args::Arguments::command().try_get_matches_from(words)?;
     let mut arguments = args::Arguments::from_arg_matches(&matches)?;
     if let Some((_, matches)) = matches.subcommand() {
         arguments.command.common().admission.take_order(matches);

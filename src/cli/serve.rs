@@ -15,7 +15,7 @@ use crate::source::{self, Address, Listening};
 use crate::{privileges, sys};
 use nix::sys::socket::{getsockopt, sockopt::AcceptConn};
 use std::ffi::{CString, OsStr, OsString};
-use std::os::fd::{AsFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, RwLock};
@@ -27,16 +27,16 @@ pub(super) fn run(mut command: Command, parent: Parent) -> exit::Result<u8> {
         Command::Handoff(handoff) => plan::handoff(*handoff)?,
     };
     let low = plan.wanted.low;
-    // Before we open any: a number of our own would pass for one that the parent left open.
+    // Before this process opens anything: a number that the parent left closed must not turn out to be one of ours.
     named_descriptors(&plan)?;
-
-    let signals = sys::signal::set_up().unable("set up signals")?;
-    let nofile = serve::raise_descriptor_limit();
     let null = descriptors(&plan)?;
     let ready_fd = plan
         .ready_fd
-        .map(|number| ready_fd(number, low))
+        .map(|number| ready_fd(number, null.as_fd(), low))
         .transpose()?;
+    report::take_terminal(low);
+    let signals = sys::signal::set_up().unable("set up signals")?;
+    let nofile = serve::raise_descriptor_limit();
     // Before anything is bound: a mistyped program leaves no trace.
     let program = program(&plan.delivery)?;
 
@@ -228,18 +228,27 @@ fn must_be_usable(option: &str, fd: RawFd) -> exit::Result<()> {
     Ok(())
 }
 
-fn ready_fd(number: RawFd, low: RawFd) -> exit::Result<ReadyFd> {
-    if number <= 2 {
-        return Ok(ReadyFd::Standard(number));
-    }
-    match sys::fd::take_inherited(number) {
-        Some(taken) => Ok(ReadyFd::Other(
-            sys::fd::lift(taken, low).unable("move a descriptor")?,
-        )),
-        None => Err(wrong_use(format!(
+/// Takes the descriptor of `--ready-fd` away, out of children's reach; /dev/null stands in for a standard one from now on.
+fn ready_fd(number: RawFd, null: BorrowedFd<'_>, low: RawFd) -> exit::Result<ReadyFd> {
+    let not_open = || {
+        wrong_use(format!(
             "--ready-fd {number}: descriptor {number} is not open"
-        ))),
+        ))
+    };
+    if number > 2 {
+        let taken = sys::fd::take_inherited(number).ok_or_else(not_open)?;
+        return Ok(ReadyFd(
+            sys::fd::lift(taken, low).unable("move a descriptor")?,
+        ));
     }
+    let standard = sys::fd::standard(number).ok_or_else(not_open)?;
+    let taken = sys::fd::copy_above(standard, low).unable("copy a descriptor")?;
+    if number == 2 {
+        // The newline of a log line would be taken for readiness.
+        report::leave_stderr();
+    }
+    sys::fd::replace_standard(null, number).unable(format!("replace descriptor {number}"))?;
+    Ok(ReadyFd(taken))
 }
 
 fn rules(source: RuleSource) -> exit::Result<Rules> {

@@ -231,10 +231,10 @@ impl Control {
 
     /// Waits for one round of events, at most until `limit`, and sees to all that is due.
     pub(super) fn turn(&mut self, limit: Option<Duration>) {
+        let mut events = [EpollEvent::empty(); 64];
         if self.manager.is_behind() {
             self.timers.again.get_or_insert(clock::now() + SOON);
         }
-        let mut events = [EpollEvent::empty(); 64];
         let timeout = self.timeout(limit);
         // The iterator borrows the array alone, so that handlers may change everything else.
         let happened: Vec<Event> = self.service.slots.wait(&mut events, timeout).collect();
@@ -401,7 +401,10 @@ impl Control {
             .as_ref()
             .is_none_or(|backend| backend.is_well(now));
         if well {
-            self.manager.tell(&[NotifyState::Watchdog]);
+            // Behind what waits already it would only be late, and more with each interval.
+            if !self.manager.is_behind() {
+                self.manager.tell(&[NotifyState::Watchdog]);
+            }
         } else {
             warning!(
                 "a door or a backend has stood still for half a watchdog interval; the watchdog is not told that all is well"
@@ -413,7 +416,7 @@ impl Control {
         let service = self.service;
         let room = &service.orders.room;
         let sockets = service.orders.sockets.len();
-        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::SeqCst);
         let mut text = format!(
             "{}, {} admitted, {} refused, serving {sockets} socket{}",
             SlotsOf(service, room.slots()),
@@ -442,13 +445,16 @@ impl Control {
         if !self.manager.is_there() {
             return;
         }
-        // Before the look, so that what changes after it is told of.
-        self.service.wants_news.store(true, Ordering::Relaxed);
+        // Before the text is made: what changes after this rings the bell again.
+        self.service.wants_news.store(true, Ordering::SeqCst);
         let text = self.status_text();
         if text != self.status.last {
-            self.manager.tell_status(&text);
             self.status.told = clock::now();
-            self.status.last = text;
+            if self.manager.tell_status(&text) {
+                self.status.last = text;
+            } else {
+                self.status.stale = true;
+            }
         }
     }
 

@@ -73,8 +73,8 @@ impl Service {
     /// Whether the control thread is to be told that something changed; once per question, so that a busy door does not wake it each time.
     fn takes_news(&self) -> bool {
         self.needs_control()
-            || self.wants_news.load(Ordering::Relaxed)
-                && self.wants_news.swap(false, Ordering::Relaxed)
+            || self.wants_news.load(Ordering::SeqCst)
+                && self.wants_news.swap(false, Ordering::SeqCst)
     }
 
     fn needs_control(&self) -> bool {
@@ -100,7 +100,8 @@ struct Counters {
 
 impl Counters {
     fn count(counter: &AtomicU64) {
-        counter.fetch_add(1, Ordering::Relaxed);
+        // In one order with `wants_news`: either the status counts this one, or its door hears that news is wanted.
+        counter.fetch_add(1, Ordering::SeqCst);
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd, RawFd};
+use std::os::fd::{OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -74,16 +74,15 @@ impl Manager {
         }
     }
 
-    /// Sends a status line; one that does not fit now is dropped, for the next will say more.
-    pub(crate) fn tell_status(&mut self, status: &str) {
-        if self.waiting.is_empty()
-            && let Some((socket, target)) = &self.socket
-        {
-            let _ = socket.send_to_addr(
-                datagram(&[NotifyState::Status(&one_line(status))]).as_bytes(),
-                target,
-            );
+    /// Sends a status line, unless it does not fit now: the next will say more. Gives whether it went off.
+    pub(crate) fn tell_status(&mut self, status: &str) -> bool {
+        if self.is_behind() {
+            return false;
         }
+        let text = datagram(&[NotifyState::Status(&one_line(status))]);
+        self.socket
+            .as_ref()
+            .is_some_and(|(socket, target)| socket.send_to_addr(text.as_bytes(), target).is_ok())
     }
 
     /// Sends what waits; gives whether some is left.
@@ -132,30 +131,12 @@ fn one_line(text: &str) -> String {
 
 /// `--ready-fd N`: gets a newline and is closed, as s6's notification-fd wants it.
 #[derive(Debug)]
-pub(crate) enum ReadyFd {
-    /// One of 0, 1, 2, which is not closed but replaced by /dev/null.
-    Standard(RawFd),
-    Other(OwnedFd),
-}
+pub(crate) struct ReadyFd(pub(crate) OwnedFd);
 
 impl ReadyFd {
     pub(crate) fn announce(self) {
-        let result = match &self {
-            ReadyFd::Standard(number) => match sys::fd::standard(*number) {
-                Some(standard) => nix::unistd::write(standard, b"\n"),
-                None => Ok(0),
-            },
-            ReadyFd::Other(descriptor) => nix::unistd::write(descriptor, b"\n"),
-        };
-        if let Err(error) = result {
+        if let Err(error) = nix::unistd::write(&self.0, b"\n") {
             warning!("unable to tell readiness on --ready-fd: {}", error.desc());
-        }
-        if let ReadyFd::Standard(number) = self {
-            let replaced = crate::report::open_null()
-                .and_then(|null| sys::fd::replace_standard(null.as_fd(), number));
-            if let Err(error) = replaced {
-                warning!("unable to close --ready-fd {number}: {error}");
-            }
         }
     }
 }

@@ -7,19 +7,19 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 /// Writes `line` to `fd` in one call that does not wait.
 ///
 /// Pipes and sockets are asked with RWF_NOWAIT, which acts on this call alone: O_NONBLOCK would act on everybody who shares the open
-/// file, children included. What cannot be asked so (files, terminals) is polled for room first.
+/// file, children included. What cannot be asked so (files, terminals) is polled for room first; gives how many bytes there was room for.
 ///
 /// # Errors
 /// `WouldBlock` when there is no room, `BrokenPipe` when nobody reads; see pwritev2(2).
-pub(crate) fn write_now(fd: BorrowedFd<'_>, line: &[u8]) -> io::Result<()> {
+pub(crate) fn write_now(fd: BorrowedFd<'_>, line: &[u8]) -> io::Result<usize> {
     let part = libc::iovec {
         iov_base: line.as_ptr().cast_mut().cast(),
         iov_len: line.len(),
     };
     // SAFETY: `part` describes `line`, which is only read and outlives the call.
     let wrote = unsafe { libc::pwritev2(fd.as_raw_fd(), &raw const part, 1, -1, libc::RWF_NOWAIT) };
-    if wrote >= 0 {
-        return Ok(());
+    if let Ok(wrote) = usize::try_from(wrote) {
+        return Ok(wrote);
     }
     let error = io::Error::last_os_error();
     // Neither a regular file (EAGAIN on some file systems, EOPNOTSUPP on others) nor a terminal takes RWF_NOWAIT.
@@ -42,11 +42,7 @@ pub(crate) fn write_now(fd: BorrowedFd<'_>, line: &[u8]) -> io::Result<()> {
     }
     // SAFETY: reads `line` only.
     let wrote = unsafe { libc::write(fd.as_raw_fd(), line.as_ptr().cast(), line.len()) };
-    if wrote == -1 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    usize::try_from(wrote).map_err(|_| io::Error::last_os_error())
 }
 
 fn is_regular(fd: BorrowedFd<'_>) -> bool {

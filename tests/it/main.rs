@@ -7,6 +7,7 @@
 //! | `harness_door` | the same of running doors |
 //! | `harness_systemd` | the same of the systemd in namespaces |
 //! | `source` | where the listening socket comes from: inherited or bound |
+//! | `life` | from readiness to the end: signals, reload, drain, watchdog, status, logs, overload, bad input |
 //! | `units` | the units under the real systemd, and what checks them |
 //! | `s6`, `runit`, `inetd` | the files of contrib under the real supervisors, and sockets that they hand over |
 //! | `manual` | what people read: the man page and the README say what the program does |
@@ -23,6 +24,7 @@ mod harness;
 mod harness_door;
 mod harness_systemd;
 mod inetd;
+mod life;
 mod manual;
 mod programs;
 mod regression;

@@ -26,14 +26,14 @@ fn bound(kind: SockType, path: &Path) -> OwnedFd {
 }
 
 /// The same, listening.
-fn listening(kind: SockType, path: &Path) -> OwnedFd {
+pub(crate) fn listening(kind: SockType, path: &Path) -> OwnedFd {
     let socket = bound(kind, path);
     socket::listen(&socket, Backlog::MAXCONN).unwrap();
     socket
 }
 
 /// A listening stream socket.
-fn stream(path: &Path) -> OwnedFd {
+pub(crate) fn stream(path: &Path) -> OwnedFd {
     listening(SockType::Stream, path)
 }
 

@@ -30,6 +30,7 @@ pub mod users;
 pub use client::{Client, Dial};
 pub use door::{Door, doorward};
 pub use neighbour::Neighbour;
+pub use notices::Notice;
 pub use outcome::Outcome;
 pub use probe::{Report, probe};
 pub use scratch::Scratch;

@@ -90,6 +90,56 @@ pub fn descriptor_of(pid: i32, number: RawFd) -> io::Result<OwnedFd> {
     }
 }
 
+/// Sets a limit of a running process (`prlimit`), soft and hard; gives what it was.
+pub fn set_limit(
+    pid: i32,
+    resource: libc::__rlimit_resource_t,
+    limit: libc::rlimit,
+) -> libc::rlimit {
+    let mut before = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: both structures live through the call, and the kernel checks the rest.
+    let set = unsafe { libc::prlimit(pid, resource, &raw const limit, &raw mut before) };
+    assert_eq!(set, 0, "prlimit of {pid}: {}", io::Error::last_os_error());
+    before
+}
+
+/// Takes a write lease on a file that nobody else has open: whoever opens it then waits until `file` is closed
+/// (45 s at most, /proc/sys/fs/lease-break-time). This process is told by a signal that it ignores.
+pub fn lease(file: &std::fs::File) -> io::Result<()> {
+    /// As Linux has it on every machine; the crate does not.
+    const F_SETSIG: libc::c_int = 10;
+    // SAFETY: two calls on a descriptor that `file` keeps open, with numbers alone.
+    unsafe {
+        check(libc::fcntl(file.as_raw_fd(), F_SETSIG, libc::SIGWINCH).into())?;
+        check(libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK).into())?;
+    }
+    Ok(())
+}
+
+/// A new terminal: the end that shows it, and the end of the program in it.
+pub fn terminal() -> (OwnedFd, OwnedFd) {
+    let (mut shows, mut inside) = (-1, -1);
+    // SAFETY: the two numbers live through the call; the null pointers ask for defaults.
+    let opened = unsafe {
+        libc::openpty(
+            &raw mut shows,
+            &raw mut inside,
+            std::ptr::null_mut(),
+            std::ptr::null(),
+            std::ptr::null(),
+        )
+    };
+    assert_eq!(opened, 0, "openpty: {}", io::Error::last_os_error());
+    let mut both = own(vec![shows, inside]).into_iter();
+    match (both.next(), both.next()) {
+        (Some(shows), Some(inside)) => (shows, inside),
+        _ => unreachable!("two descriptors"),
+    }
+}
+
 /// Takes possession of descriptors that `recvmsg` has just put into this process.
 pub fn own(numbers: Vec<RawFd>) -> Vec<OwnedFd> {
     // SAFETY: the caller got the numbers from the kernel in this very call, so nobody else owns them.
