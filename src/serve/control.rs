@@ -5,6 +5,7 @@ use super::bell::Bell;
 use super::door::{Door, DoorState};
 use super::ready::{Manager, ReadyFd};
 use super::slots::{Event, Key, Slots};
+use super::troubles::Troubles;
 use super::{Counters, Orders, Service, SlotsOf, doors_each};
 use crate::admission::{self, Denials, RuleTree, Rules};
 use crate::delivery::{Bench, Landings};
@@ -23,7 +24,6 @@ use sd_notify::NotifyState;
 use std::collections::VecDeque;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -84,6 +84,8 @@ struct Timers {
     /// Set while doors wait for room.
     full: Option<Duration>,
     again: Option<Duration>,
+    /// Set while the rules cannot be asked for somebody.
+    rules: Option<Duration>,
     reload_again: bool,
     reloading: bool,
 }
@@ -133,8 +135,7 @@ impl Control {
             denials: Denials::default(),
             doors,
             counters: Counters::default(),
-            rules_trouble: Mutex::default(),
-            rules_failing: AtomicBool::new(false),
+            troubles: Troubles::default(),
             wants_news: AtomicBool::new(manager.is_there()),
             retired: AtomicBool::new(false),
         }));
@@ -232,6 +233,7 @@ impl Control {
             self.timers.denials,
             self.timers.full,
             self.timers.again,
+            self.timers.rules,
             self.service.slots.next_lifetime(),
             self.condemned.front().map(|(deadline, _)| *deadline),
             self.watchdog.as_ref().map(|watchdog| watchdog.next),
@@ -265,6 +267,9 @@ impl Control {
         }
         if is_due(self.timers.full) {
             self.look_for_room(now);
+        }
+        if is_due(self.timers.rules) {
+            self.look_at_rules(now);
         }
         if is_due(self.timers.again) {
             let left = self.service.slots.watch_again() | self.manager.catch_up();
@@ -312,6 +317,9 @@ impl Control {
                 room.waiting()
             );
         }
+        if self.service.troubles.latest().is_some() {
+            self.timers.rules.get_or_insert(now + SECOND);
+        }
         if RELOADED.swap(false, Ordering::SeqCst) {
             self.reloaded();
         }
@@ -332,6 +340,18 @@ impl Control {
         } else {
             self.timers.full = None;
             event!("room {}", SlotsOf(self.service, room.slots()));
+        }
+    }
+
+    /// Whether the rules can be asked again, for all for whom they could not.
+    fn look_at_rules(&mut self, now: Duration) {
+        let rules = &self.service.orders.rules;
+        if self.service.troubles.are_over(|asker| rules.fail(asker)) {
+            self.timers.rules = None;
+            self.status.stale |= self.manager.is_there();
+            event!("rules work again");
+        } else {
+            self.timers.rules = Some(now + SECOND);
         }
     }
 
@@ -382,11 +402,7 @@ impl Control {
         if room.waiting() > 0 {
             text += ", full";
         }
-        if let Some(cause) = &*service
-            .rules_trouble
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-        {
+        if let Some(cause) = service.troubles.latest() {
             text += &format!(", rules failing: {cause}");
         }
         text
