@@ -11,6 +11,7 @@ use crate::admission::{self, Denials, RuleTree, Rules};
 use crate::delivery::{Bench, Landings};
 use crate::exit::{self, Unable as _};
 use crate::report::{self, Kind, Seconds, error, event, warning};
+use crate::sys::wait::End;
 use crate::{clock, sys};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -18,7 +19,6 @@ use nix::sys::epoll::{EpollEvent, EpollTimeout};
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::signalfd::SignalFd;
 use nix::sys::socket::{Shutdown, shutdown};
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use sd_notify::NotifyState;
 use std::collections::VecDeque;
@@ -468,21 +468,18 @@ impl Control {
             return;
         };
         // A condemned child stays unreaped until its group got KILL: its number must not become another's before.
-        let flags = WaitPidFlag::WEXITED
-            | WaitPidFlag::WNOHANG
-            | if condemned {
-                WaitPidFlag::WNOWAIT
-            } else {
-                WaitPidFlag::empty()
-            };
-        let status = match waitid(Id::Pid(Pid::from_raw(pid)), flags) {
-            Ok(WaitStatus::Exited(_, code)) => End::Code(code),
-            Ok(WaitStatus::Signaled(_, signal, _)) => End::Signal(signal as i32),
-            Ok(_) => return self.service.slots.watch_child_again(key),
+        let end = if condemned {
+            sys::wait::peek(pid)
+        } else {
+            sys::wait::reap(pid)
+        };
+        let end = match end {
+            Ok(Some(end)) => end,
+            Ok(None) => return self.service.slots.watch_child_again(key),
             // Nobody else reaps our children; if it is gone all the same, so is its slot.
             Err(_) => End::Unknown,
         };
-        self.tell_end(key, pid, status);
+        self.tell_end(key, pid, end);
         self.service.slots.child_ended(key);
         let greeting = self.service.slots.with(key, |slot| {
             if !condemned {
@@ -575,10 +572,7 @@ impl Control {
         };
         let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
         if ended {
-            let _ = waitid(
-                Id::Pid(Pid::from_raw(pid)),
-                WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG,
-            );
+            let _ = sys::wait::reap(pid);
             self.service.slots.with(key, |slot| slot.pidfd = None);
             self.settle(key);
         } else {
@@ -591,23 +585,6 @@ impl Control {
     pub(super) fn finish_all_off(&mut self) {
         while let Some((_, key)) = self.condemned.pop_front() {
             self.finish_off(key);
-        }
-    }
-}
-
-/// How a child ended, for the `end` line.
-enum End {
-    Code(i32),
-    Signal(i32),
-    Unknown,
-}
-
-impl std::fmt::Display for End {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            End::Code(code) => write!(formatter, "status={code}"),
-            End::Signal(signal) => write!(formatter, "signal={signal}"),
-            End::Unknown => formatter.write_str("status=-"),
         }
     }
 }

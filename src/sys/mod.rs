@@ -13,6 +13,7 @@ pub(crate) mod peer;
 pub(crate) mod signal;
 pub(crate) mod socket;
 pub(crate) mod spawn;
+pub(crate) mod wait;
 
 use std::io;
 
