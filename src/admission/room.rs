@@ -54,7 +54,7 @@ impl Room {
             return tally.slots();
         }
         drop(tally);
-        // Counted first: who is told comes and looks how many wait.
+        // Counted before anybody is told: who is told asks for the count.
         self.waiting.fetch_add(1, Ordering::SeqCst);
         full();
         let mut tally = self.tally();

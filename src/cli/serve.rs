@@ -192,7 +192,8 @@ fn named_descriptors(plan: &ServePlan) -> exit::Result<()> {
     for &fd in &plan.keep_fds {
         must_be_usable("--keep-fd", fd)?;
     }
-    plan.ready_fd.map_or(Ok(()), |fd| must_be_usable("--ready-fd", fd))
+    plan.ready_fd
+        .map_or(Ok(()), |fd| must_be_usable("--ready-fd", fd))
 }
 
 /// Makes sure that a child gets what it is meant to get and nothing else; gives /dev/null, which takes the place of what is not there.

@@ -6,11 +6,13 @@ use super::bell::Bell;
 use super::door::{Door, DoorState};
 use super::ready::{Manager, ReadyFd};
 use super::slots::{Event, Key, Slots};
+use super::troubles::Troubles;
 use super::{Counters, Orders, Service, SlotsOf, spawning_doors_each};
 use crate::admission::{self, Denials, RuleTree, Rules};
 use crate::delivery::{Delivery, Held, Landings};
 use crate::exit::{self, Unable as _};
 use crate::report::{self, Kind, OrDash, Seconds, error, event, warning};
+use crate::sys::wait::End;
 use crate::{clock, sys};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -18,13 +20,11 @@ use nix::sys::epoll::{EpollEvent, EpollTimeout};
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::signalfd::SignalFd;
 use nix::sys::socket::{Shutdown, shutdown};
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use sd_notify::NotifyState;
 use std::collections::VecDeque;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -89,6 +89,8 @@ struct Timers {
     /// Set while doors wait for room.
     full: Option<Duration>,
     again: Option<Duration>,
+    /// Set while the rules cannot be asked for somebody.
+    rules: Option<Duration>,
     reload_again: bool,
     reloading: bool,
 }
@@ -142,8 +144,7 @@ impl Control {
             denials: Denials::default(),
             doors,
             counters: Counters::default(),
-            rules_trouble: Mutex::default(),
-            rules_failing: AtomicBool::new(false),
+            troubles: Troubles::default(),
             wants_news: AtomicBool::new(manager.is_there()),
             retired: AtomicBool::new(false),
         }));
@@ -259,6 +260,7 @@ impl Control {
             self.timers.denials,
             self.timers.full,
             self.timers.again,
+            self.timers.rules,
             self.service.slots.next_lifetime(),
             self.condemned.front().map(|(deadline, _)| *deadline),
             self.watchdog.as_ref().map(|watchdog| watchdog.next),
@@ -296,6 +298,9 @@ impl Control {
         }
         if is_due(self.timers.full) {
             self.look_for_room(now);
+        }
+        if is_due(self.timers.rules) {
+            self.look_at_rules(now);
         }
         if is_due(self.timers.again) {
             let left = self.service.slots.watch_again() | self.manager.catch_up();
@@ -343,6 +348,9 @@ impl Control {
                 room.waiting()
             );
         }
+        if self.service.troubles.latest().is_some() {
+            self.timers.rules.get_or_insert(now + SECOND);
+        }
         if RELOADED.swap(false, Ordering::SeqCst) {
             self.reloaded();
         }
@@ -370,6 +378,18 @@ impl Control {
         } else {
             self.timers.full = None;
             event!("room {}", SlotsOf(self.service, room.slots()));
+        }
+    }
+
+    /// Whether the rules can be asked again, for all for whom they could not.
+    fn look_at_rules(&mut self, now: Duration) {
+        let rules = &self.service.orders.rules;
+        if self.service.troubles.are_over(|asker| rules.fail(asker)) {
+            self.timers.rules = None;
+            self.status.stale |= self.manager.is_there();
+            event!("rules work again");
+        } else {
+            self.timers.rules = Some(now + SECOND);
         }
     }
 
@@ -430,11 +450,7 @@ impl Control {
         if let Some(backend) = &self.backend {
             text += &format!(", {}", backend.status());
         }
-        if let Some(cause) = &*service
-            .rules_trouble
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-        {
+        if let Some(cause) = service.troubles.latest() {
             text += &format!(", rules failing: {cause}");
         }
         text
@@ -503,7 +519,7 @@ impl Control {
         match holder {
             Some((Some(pid), condemned)) => self.child_event(key, pid, condemned),
             Some((None, _)) => {
-                self.tell_end(key, None, &End::Lease);
+                self.tell_end(key, None, &End::Unknown);
                 self.end_slot(key, true);
             }
             None => {}
@@ -512,16 +528,14 @@ impl Control {
 
     fn child_event(&mut self, key: Key, pid: libc::pid_t, condemned: bool) {
         // A condemned child stays unreaped until its group got KILL: its number must not become another's before.
-        let keep = if condemned {
-            WaitPidFlag::WNOWAIT
+        let end = if condemned {
+            sys::wait::peek(pid)
         } else {
-            WaitPidFlag::empty()
+            sys::wait::reap(pid)
         };
-        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | keep;
-        let end = match waitid(Id::Pid(Pid::from_raw(pid)), flags) {
-            Ok(WaitStatus::Exited(_, code)) => End::Code(code),
-            Ok(WaitStatus::Signaled(_, signal, _)) => End::Signal(signal as i32),
-            Ok(_) => return self.service.slots.watch_child_again(key),
+        let end = match end {
+            Ok(Some(end)) => end,
+            Ok(None) => return self.service.slots.watch_child_again(key),
             // Nobody else reaps our children; if it is gone all the same, so is its slot.
             Err(_) => End::Unknown,
         };
@@ -630,10 +644,7 @@ impl Control {
         };
         let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
         if ended {
-            let _ = waitid(
-                Id::Pid(Pid::from_raw(pid)),
-                WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG,
-            );
+            let _ = sys::wait::reap(pid);
             self.service
                 .slots
                 .with(key, |slot| slot.held = Held::Nothing);
@@ -648,25 +659,6 @@ impl Control {
     pub(super) fn finish_all_off(&mut self) {
         while let Some((_, key)) = self.condemned.pop_front() {
             self.finish_off(key);
-        }
-    }
-}
-
-/// How a child ended, for the `end` line.
-enum End {
-    Code(i32),
-    Signal(i32),
-    /// Given back, by the backend or by its death.
-    Lease,
-    Unknown,
-}
-
-impl std::fmt::Display for End {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            End::Code(code) => write!(formatter, "status={code}"),
-            End::Signal(signal) => write!(formatter, "signal={signal}"),
-            End::Lease | End::Unknown => formatter.write_str("status=-"),
         }
     }
 }

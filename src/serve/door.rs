@@ -14,7 +14,6 @@ use nix::sys::socket::{MsgFlags, recv, send};
 use std::fmt::Display;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 /// How long a door waits before it tries again what a limit refused.
@@ -166,11 +165,10 @@ impl<'a> Door<'a> {
                 return self.refuse(connection, Reason::Rule, format_args!("rule={rule}"));
             }
             Verdict::Failed(cause) => {
-                self.note_rules(Some(cause));
+                self.note_rules(cause);
                 return self.refuse(connection, Reason::Rule, format_args!("rule=unreadable"));
             }
         };
-        self.note_rules(None);
         if exec.is_some() && !service.orders.delivery.runs_scripts() {
             return self.refuse(
                 connection,
@@ -324,15 +322,25 @@ impl<'a> Door<'a> {
         }
     }
 
-    /// The copy of a greeted connection that tells when the greeting is read; it stands above the numbers that children copy.
+    /// The greeted connection, to tell when its greeting is read, above the numbers that children copy.
     fn keep(&self, connection: OwnedFd) -> Option<OwnedFd> {
+        static NO_COPY: Throttle = Throttle::new();
         let low = self.service.orders.delivery.low();
+        // With many of them it stands there already, and needs no further descriptor when these are short.
+        if connection.as_raw_fd() >= low {
+            return Some(connection);
+        }
         loop {
-            // Without the copy the slot could be freed with the greeting unread, so there is no doing without it.
+            // Without it the slot could be freed with the greeting unread, so there is no doing without it.
             match sys::fd::copy_above(connection.as_fd(), low) {
                 Ok(copy) => return Some(copy),
-                Err(_) if !self.state.is_to_leave() => self.pause(),
-                Err(_) => return None,
+                Err(_) if self.state.is_to_leave() => return None,
+                Err(cause) => {
+                    if NO_COPY.open() {
+                        warning!("unable to keep a connection: {cause}; pausing {PAUSE} ms");
+                    }
+                    self.pause();
+                }
             }
         }
     }
@@ -357,32 +365,12 @@ impl<'a> Door<'a> {
         self.ring_if_needed();
     }
 
-    /// Logs when the rules stop working, or fail in another way, and when they work again.
-    fn note_rules(&self, trouble: Option<String>) {
-        let failing = &self.service.rules_failing;
-        // The usual case costs no lock.
-        if trouble.is_none() && !failing.load(Ordering::Relaxed) {
-            return;
+    /// Logs that the rules cannot be asked for this peer, unless that is known.
+    fn note_rules(&self, cause: String) {
+        if let Some(cause) = self.service.troubles.note(self.peer.asker(), cause) {
+            error!("{cause}; denying whom this rule concerns");
+            self.service.bell.ring();
         }
-        let mut known = self
-            .service
-            .rules_trouble
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if *known == trouble {
-            return;
-        }
-        known.clone_from(&trouble);
-        failing.store(trouble.is_some(), Ordering::Relaxed);
-        drop(known);
-        static CHANGED: Throttle = Throttle::new();
-        if CHANGED.open() {
-            match trouble {
-                Some(cause) => error!("{cause}; denying whom this rule concerns"),
-                None => event!("rules work again"),
-            }
-        }
-        self.service.bell.ring();
     }
 
     /// Whether this door goes on after a failed accept; false when the socket will give no further connection.

@@ -427,7 +427,9 @@ mod tests {
 
     fn end(slots: &Slots, key: Key) {
         slots.holder_ended(key);
-        slots.with(key, |slot| (slot.held, slot.greeting) = (Held::Nothing, None));
+        slots.with(key, |slot| {
+            (slot.held, slot.greeting) = (Held::Nothing, None)
+        });
         assert!(slots.remove_if_done(key).is_some());
     }
 

@@ -104,9 +104,11 @@ fn a_watchdog_interval_of_zero_is_none() {
 
 #[test]
 fn a_greeted_client_that_reads_does_not_wake_the_control_thread() {
-    let door = Door::new()
-        .args(["--notify"])
-        .serve(["sh", "-c", "while read line <&6; do echo $line >&7; done"]);
+    let door = Door::new().args(["--notify"]).serve([
+        "sh",
+        "-c",
+        "while read line <&6; do echo $line >&7; done",
+    ]);
     // What the main thread waits for, it waits for by leaving the processor.
     let waits = || -> u64 {
         let line = inspect::status_line(door.pid(), "voluntary_ctxt_switches");
