@@ -3,11 +3,11 @@
 
 use super::error::Unable as _;
 use super::{Backend, Error, Handoff, Next, PAUSE};
+use crate::sys::reactor;
 use std::future::{Future as _, poll_fn};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Sleep, sleep};
 
@@ -88,5 +88,5 @@ fn watched(fd: BorrowedFd<'_>) -> Result<AsyncFd<OwnedFd>, Error> {
     let copy = fd
         .try_clone_to_owned()
         .unable("copy a descriptor for the reactor")?;
-    AsyncFd::with_interest(copy, Interest::READABLE).unable("watch a descriptor")
+    reactor::watch_reading(copy).unable("watch a descriptor")
 }

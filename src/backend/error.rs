@@ -40,7 +40,10 @@ impl Display for Error {
             Error::NotGiven(why) => write!(formatter, "no channel was given: {why}"),
             Error::WrongDescriptor(what) => write!(formatter, "the descriptor is not {what}"),
             Error::Untrusted { uid } => {
-                write!(formatter, "user {uid} may not hand connections to this backend")
+                write!(
+                    formatter,
+                    "user {uid} may not hand connections to this backend"
+                )
             }
             Error::Malformed(what) => write!(formatter, "malformed message: {what}"),
             Error::Forged {

@@ -68,10 +68,7 @@ impl Listener {
                 Ok((control, _)) => break control,
                 // A client that went away before it was accepted is no error of ours.
                 Err(error)
-                    if matches!(
-                        error.raw_os_error(),
-                        Some(libc::EINTR | libc::ECONNABORTED)
-                    ) => {}
+                    if matches!(error.raw_os_error(), Some(libc::EINTR | libc::ECONNABORTED)) => {}
                 Err(error) => return Err(Error::System("accept a control connection", error)),
             }
         };

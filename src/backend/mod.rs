@@ -208,18 +208,13 @@ impl Backend {
                 return Ok(so_far(Fill::NoRoom));
             }
             let received = loop {
-                match sys::scm::receive(
-                    self.channel.as_fd(),
-                    &mut self.payload,
-                    libc::MSG_DONTWAIT,
-                ) {
+                match sys::scm::receive(self.channel.as_fd(), &mut self.payload, libc::MSG_DONTWAIT)
+                {
                     Ok(received) => break received,
                     // A reset is told once, and what was sent before is still there.
                     Err(error)
-                        if matches!(
-                            error.raw_os_error(),
-                            Some(libc::EINTR | libc::ECONNRESET)
-                        ) => {}
+                        if matches!(error.raw_os_error(), Some(libc::EINTR | libc::ECONNRESET)) => {
+                    }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         return Ok(so_far(Fill::Empty));
                     }

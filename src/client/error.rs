@@ -31,7 +31,10 @@ impl Display for Error {
             Error::Malformed(what) => write!(formatter, "malformed greeting: {what}"),
             Error::TimedOut => formatter.write_str("no greeting came in time"),
             Error::NoProgram(word) => {
-                write!(formatter, "unable to run {word:?}: not found or not executable")
+                write!(
+                    formatter,
+                    "unable to run {word:?}: not found or not executable"
+                )
             }
             Error::System(what, cause) => write!(formatter, "unable to {what}: {cause}"),
         }

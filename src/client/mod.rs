@@ -96,9 +96,7 @@ impl Service {
     ///
     /// # Errors
     /// `NoProgram`: there is no such command. `System`: it could not be started.
-    pub fn spawn<W: AsRef<OsStr>>(
-        command: impl IntoIterator<Item = W>,
-    ) -> Result<Service, Error> {
+    pub fn spawn<W: AsRef<OsStr>>(command: impl IntoIterator<Item = W>) -> Result<Service, Error> {
         process::start(command)
     }
 

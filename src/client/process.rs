@@ -59,11 +59,13 @@ pub(super) fn start<W: AsRef<OsStr>>(
         .write(true)
         .open("/dev/null")
         .unable("open /dev/null")?;
-    let client =
-        Peer::of(its_connection.as_fd()).map_err(|error| match error {
-            crate::backend::Error::System(what, cause) => Error::System(what, cause),
-            other => Error::System("ask for this process's own credentials", std::io::Error::other(other)),
-        })?;
+    let client = Peer::of(its_connection.as_fd()).map_err(|error| match error {
+        crate::backend::Error::System(what, cause) => Error::System(what, cause),
+        other => Error::System(
+            "ask for this process's own credentials",
+            std::io::Error::other(other),
+        ),
+    })?;
     let mut envp = environment::of(std::env::vars_os(), &client, NOTIFY);
 
     // Out of the way of the numbers that the child puts them on.
@@ -140,7 +142,10 @@ impl Process {
                 }
             }
         }
-        match self.wait(WaitPidFlag::WEXITED).unable("wait for the service")? {
+        match self
+            .wait(WaitPidFlag::WEXITED)
+            .unable("wait for the service")?
+        {
             WaitStatus::Exited(_, code) => Ok(ExitStatus::from_raw(code << 8)),
             WaitStatus::Signaled(_, signal, core) => {
                 let core = if core { 0x80 } else { 0 };

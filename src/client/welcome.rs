@@ -40,7 +40,9 @@ pub(super) fn take(connection: &UnixStream, end: Option<Instant>) -> Result<Unix
     let stream = sys::socket::domain(descriptor.as_fd()).ok() == Some(libc::AF_UNIX)
         && getsockopt(&descriptor, sockopt::SockType) == Ok(SockType::Stream);
     if !stream {
-        return Err(Error::Malformed("its descriptor is not a Unix stream socket"));
+        return Err(Error::Malformed(
+            "its descriptor is not a Unix stream socket",
+        ));
     }
     Ok(UnixStream::from(descriptor))
 }

@@ -15,6 +15,9 @@ pub(crate) mod fd;
 #[cfg(feature = "cli")]
 pub(crate) mod log;
 pub(crate) mod peer;
+#[cfg(feature = "tokio")]
+pub(crate) mod reactor;
+#[cfg_attr(not(test), allow(dead_code))]
 pub(crate) mod scm;
 #[cfg(feature = "cli")]
 pub(crate) mod signal;
