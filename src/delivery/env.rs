@@ -7,43 +7,13 @@ use super::layout::{Channels, Layout, NOTIFY, PIDFD};
 use crate::admission::Peer;
 use crate::report::Escaped;
 use crate::sys::cvec::CVec;
+use crate::variables::is_managed;
 use std::ffi::{OsStr, OsString};
 use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 
 /// IPCREMOTEGROUPS is left out beyond this many bytes.
 const GROUPS_LIMIT: usize = 8 * 1024;
-
-/// What doorward sets behind the prefix (`IPC` or what `--proto` says).
-const CONNECTION: [&str; 8] = [
-    "REMOTEEUID",
-    "REMOTEEGID",
-    "REMOTEGROUPS",
-    "REMOTEGROUPS_TRUNCATED",
-    "REMOTEPID",
-    "REMOTEPATH",
-    "LOCALPATH",
-    "CONNNUM",
-];
-
-/// Names that a child never inherits, because doorward sets them or because they were meant for doorward itself.
-const MANAGED: [&str; 15] = [
-    "PROTO",
-    "REMOTE_ADDR",
-    "REMOTE_PORT",
-    "NOTIFYFD",
-    "PIDFD",
-    "LISTEN_FDS",
-    "LISTEN_PID",
-    "LISTEN_PIDFDID",
-    "LISTEN_FDNAMES",
-    "LISTEN_FDS_FIRST_FD",
-    "NOTIFY_SOCKET",
-    "WATCHDOG_USEC",
-    "WATCHDOG_PID",
-    "FDSTORE",
-    "SKALIBS_CHILD_SPAWN_FDS",
-];
 
 /// One connection, as far as the environment tells of it.
 pub(super) struct Connection<'a> {
@@ -257,18 +227,6 @@ impl Template {
 
 fn is_name(name: &[u8]) -> bool {
     !name.is_empty() && !name.contains(&b'=') && !name.contains(&0)
-}
-
-fn is_managed(name: &[u8], proto: &str) -> bool {
-    // Stale variables of the default prefix would mislead a program that looks at both.
-    let of_connection = |prefix: &str| {
-        name.strip_prefix(prefix.as_bytes())
-            .is_some_and(|rest| CONNECTION.iter().any(|known| known.as_bytes() == rest))
-    };
-    MANAGED.iter().any(|known| known.as_bytes() == name)
-        || name.starts_with(b"HANDOFF")
-        || of_connection("IPC")
-        || of_connection(proto)
 }
 
 /// A decimal number without an allocation.

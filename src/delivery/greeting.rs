@@ -2,13 +2,11 @@
 #![forbid(unsafe_code)]
 
 use super::{Admitted, Beside, Trouble};
+use crate::greeting::TEXT;
 use crate::sys::scm;
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, getsockopt, socketpair, sockopt};
 use std::os::fd::AsFd as _;
-
-/// The first thing on the connection; the descriptor comes with it.
-const GREETING: &[u8] = b"doorward 1\n";
 
 impl Beside {
     /// Gets the peer's pidfd, once.
@@ -48,8 +46,8 @@ impl Beside {
             return Ok(());
         };
         // Nothing was sent on this connection yet, so the greeting fits and never has to wait.
-        match scm::send(admitted.connection.as_fd(), GREETING, &[theirs.as_fd()]) {
-            Ok(sent) if sent == GREETING.len() => {
+        match scm::send(admitted.connection.as_fd(), TEXT, &[theirs.as_fd()]) {
+            Ok(sent) if sent == TEXT.len() => {
                 self.notify_peer = None;
                 Ok(())
             }

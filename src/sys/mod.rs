@@ -3,15 +3,23 @@
 //! Descriptors go in as `BorrowedFd`, come out as `OwnedFd`; bare numbers stay in here, but for the
 //! few that the outside world names (`LISTEN_FDS`, `--ready-fd`, `--keep-fd`, the layouts).
 #![allow(unsafe_code)]
+// The library alone uses a part of it.
+#![cfg_attr(not(feature = "cli"), allow(dead_code))]
 
 pub(crate) mod cvec;
+#[cfg(feature = "cli")]
 pub(crate) mod env;
+#[cfg(feature = "cli")]
 pub(crate) mod epoll;
 pub(crate) mod fd;
+#[cfg(feature = "cli")]
 pub(crate) mod log;
 pub(crate) mod peer;
+#[cfg(feature = "tokio")]
+pub(crate) mod reactor;
 #[cfg_attr(not(test), allow(dead_code))]
 pub(crate) mod scm;
+#[cfg(feature = "cli")]
 pub(crate) mod signal;
 pub(crate) mod socket;
 pub(crate) mod spawn;

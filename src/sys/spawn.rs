@@ -6,6 +6,7 @@
 
 use super::cvec::{CVec, PID_DIGITS};
 use super::cvt;
+use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
@@ -97,6 +98,15 @@ pub(crate) enum Failure {
     NoProgram(io::Error),
 }
 
+/// In which process a child begins.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// Its signals are in the state that `signal::set_up` makes, and its numbers below `low` are in order.
+    Doorward,
+    /// Nothing is known of it.
+    Anywhere,
+}
+
 struct Shared<'a> {
     path: *const libc::c_char,
     argv: *const *mut libc::c_char,
@@ -106,6 +116,7 @@ struct Shared<'a> {
     places: &'a [(RawFd, RawFd)],
     low: u32,
     nofile: Option<libc::rlimit>,
+    origin: Origin,
     /// errno of the step that failed, written by the child into our memory.
     error: libc::c_int,
 }
@@ -115,6 +126,28 @@ struct Shared<'a> {
 /// The signal dispositions are the caller's (see `signal::set_up`: all default but one that does nothing); descriptors that are not
 /// close-on-exec and stand below `low` pass to the child.
 pub(crate) fn spawn(stack: &mut Stack, job: Job<'_>) -> Result<Child, Failure> {
+    start(stack, job, Origin::Doorward)
+}
+
+/// The same from any process, whatever handlers, ignored signals and inheritable descriptors it has: the child loses them all.
+///
+/// Its table is a copy of the whole one in which the numbers from `low` are close-on-exec, so that each `from` may stand anywhere.
+pub(crate) fn spawn_from_anywhere(stack: &mut Stack, job: Job<'_>) -> Result<Child, Failure> {
+    // A handler of the caller's must not run in the child, which shares its memory.
+    let mut before = SigSet::empty();
+    pthread_sigmask(
+        SigmaskHow::SIG_SETMASK,
+        Some(&SigSet::all()),
+        Some(&mut before),
+    )
+    .map_err(|error| Failure::NoProcess(error.into()))?;
+    let child = start(stack, job, Origin::Anywhere);
+    // The mask was valid a moment ago, so this cannot fail.
+    let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
+    child
+}
+
+fn start(stack: &mut Stack, job: Job<'_>, origin: Origin) -> Result<Child, Failure> {
     let argv = job.argv.seal().as_ptr();
     let envp = job.envp.seal().as_ptr();
     let pid_text = job
@@ -129,6 +162,7 @@ pub(crate) fn spawn(stack: &mut Stack, job: Job<'_>) -> Result<Child, Failure> {
         places: job.places,
         low: job.low,
         nofile: job.nofile,
+        origin,
         error: 0,
     };
     let mut pidfd: libc::c_int = -1;
@@ -192,16 +226,13 @@ extern "C" fn child(argument: *mut libc::c_void) -> libc::c_int {
 fn become_program(shared: &mut Shared<'_>) -> libc::c_int {
     // SAFETY (of every block here): plain system calls with numbers, or with pointers into memory that outlives the call. Until the first
     // one has succeeded the descriptor table is the parent's own, so nothing else may touch it.
-    // SAFETY: gives this process a table of its own with the numbers below `low`; the parent's table is not changed.
-    if unsafe {
-        libc::syscall(
-            libc::SYS_close_range,
-            shared.low,
-            u32::MAX,
-            libc::CLOSE_RANGE_UNSHARE,
-        )
-    } == -1
-    {
+    let flags = match shared.origin {
+        Origin::Doorward => libc::CLOSE_RANGE_UNSHARE,
+        Origin::Anywhere => libc::CLOSE_RANGE_UNSHARE | libc::CLOSE_RANGE_CLOEXEC,
+    };
+    // SAFETY: gives this process a table of its own with the numbers below `low`, or with those from `low` close-on-exec; the parent's
+    // table is not changed.
+    if unsafe { libc::syscall(libc::SYS_close_range, shared.low, u32::MAX, flags) } == -1 {
         return errno();
     }
     for &(from, to) in shared.places {
@@ -221,6 +252,9 @@ fn become_program(shared: &mut Shared<'_>) -> libc::c_int {
     if !shared.pid_text.is_null() {
         write_pid(shared.pid_text);
     }
+    if shared.origin == Origin::Anywhere {
+        default_signals();
+    }
     // The handlers that are left do nothing, so from here on a signal does to this process what it would do to the program.
     let none = [0u64; 1];
     // SAFETY: `none` is as large as the kernel's signal set (8 bytes); the previous mask is not asked for.
@@ -236,6 +270,25 @@ fn become_program(shared: &mut Shared<'_>) -> libc::c_int {
     // SAFETY: a C string and two NULL-terminated vectors of C strings, made by `CVec::seal`, all alive while the parent waits.
     unsafe { libc::execve(shared.path, shared.argv.cast(), shared.envp.cast()) };
     errno()
+}
+
+/// Every signal at its default: exec leaves ignored ones ignored. The table of handlers is this process's own (no CLONE_SIGHAND).
+fn default_signals() {
+    // The kernel's struct sigaction; all zero means SIG_DFL, four words hold it on every 64-bit machine.
+    let default = [0usize; 8];
+    for number in 1..=64 {
+        // SAFETY: the array is at least as large as the kernel's struct, and 8 is the size of its signal set. SIGKILL and SIGSTOP, which
+        // cannot be set, are at their default.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                number,
+                default.as_ptr(),
+                ptr::null_mut::<usize>(),
+                8usize,
+            )
+        };
+    }
 }
 
 /// Writes this process's pid, without leading zeros (some readers take those for octal), and a zero byte.

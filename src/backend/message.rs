@@ -1,0 +1,219 @@
+//! The payload of a message, as a value: bytes in, names and variables out. docs/PROTOCOL.md.
+#![forbid(unsafe_code)]
+
+use super::error::Error;
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::process::Command;
+
+/// The largest payload, in bytes.
+pub(super) const LARGEST: usize = 16 * 1024;
+
+/// What the rules and doorward say of a connection: variables to set, and variables to unset.
+///
+/// The same that a child of `doorward spawn` finds in its environment (`PROTO`, `IPCREMOTEEUID`, `IPCLOCALPATH`, ...), less what this
+/// process had before. Who the peer is, take from [`Peer`](super::Peer): it was read from the connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Environment(Vec<(OsString, Option<OsString>)>);
+
+impl Environment {
+    /// The value of `name`; `None` if it is unset or was not named.
+    pub fn get(&self, name: impl AsRef<OsStr>) -> Option<&OsStr> {
+        let name = name.as_ref();
+        self.iter()
+            .find(|(known, _)| *known == name)
+            .and_then(|(_, value)| value)
+    }
+
+    /// Every name, once, in the order of the message; `None` means that the variable is to be unset.
+    pub fn iter(&self) -> impl Iterator<Item = (&OsStr, Option<&OsStr>)> {
+        self.0
+            .iter()
+            .map(|(name, value)| (name.as_os_str(), value.as_deref()))
+    }
+
+    /// Sets and unsets the variables for a command that this backend starts on behalf of the connection.
+    pub fn apply(&self, command: &mut Command) {
+        for (name, value) in self.iter() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+    }
+}
+
+/// One payload.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Message {
+    /// What the descriptors are, in their order.
+    pub(super) names: Vec<Vec<u8>>,
+    pub(super) env: Environment,
+}
+
+/// Takes a payload apart.
+///
+/// # Errors
+/// `Malformed`.
+pub(super) fn parse(payload: &[u8]) -> Result<Message, Error> {
+    if payload.len() > LARGEST {
+        return Err(Error::Truncated);
+    }
+    let text = payload
+        .strip_suffix(b"\0")
+        .ok_or(Error::Malformed("it does not end in a zero byte"))?;
+    let mut entries = text.split(|&byte| byte == 0);
+    if entries.next() != Some(b"HANDOFF=1") {
+        return Err(Error::Malformed("HANDOFF=1 does not come first"));
+    }
+    let names = entries
+        .next()
+        .and_then(|entry| entry.strip_prefix(b"HANDOFF_FDS="))
+        .ok_or(Error::Malformed("HANDOFF_FDS does not come second"))?;
+    let names: Vec<Vec<u8>> = names
+        .split(|&byte| byte == b':')
+        .map(<[u8]>::to_vec)
+        .collect();
+    let mut seen = HashSet::new();
+    if names
+        .iter()
+        .any(|name| name.is_empty() || !seen.insert(name))
+    {
+        return Err(Error::Malformed("a descriptor's name is empty or repeated"));
+    }
+    let mut seen = HashSet::new();
+    let mut env = Vec::new();
+    for entry in entries {
+        let mut parts = entry.splitn(2, |&byte| byte == b'=');
+        let name = parts.next().unwrap_or_default();
+        if name.is_empty() || !seen.insert(name) {
+            return Err(Error::Malformed("a variable's name is empty or repeated"));
+        }
+        // What a later doorward says to backends is no part of the connection's environment.
+        if !name.starts_with(b"HANDOFF") {
+            let value = parts.next().map(|value| OsString::from_vec(value.to_vec()));
+            env.push((OsString::from_vec(name.to_vec()), value));
+        }
+    }
+    Ok(Message {
+        names,
+        env: Environment(env),
+    })
+}
+
+/// The effective uid and gid that the payload claims; `None` where it names none, as for an unmapped peer.
+///
+/// # Errors
+/// `Malformed`: no PROTO, or an id that is no number.
+pub(super) fn claimed(env: &Environment) -> Result<(Option<u32>, Option<u32>), Error> {
+    let proto = env.get("PROTO").ok_or(Error::Malformed("no PROTO"))?;
+    let id = |name: &str| {
+        let mut full = proto.to_os_string();
+        full.push(name);
+        env.get(full).map(number).transpose()
+    };
+    Ok((id("REMOTEEUID")?, id("REMOTEEGID")?))
+}
+
+/// Digits and nothing else.
+fn number(text: &OsStr) -> Result<u32, Error> {
+    let bytes = text.as_bytes();
+    let digits = !bytes.is_empty() && bytes.iter().all(u8::is_ascii_digit);
+    text.to_str()
+        .filter(|_| digits)
+        .and_then(|text| text.parse().ok())
+        .ok_or(Error::Malformed("an id is no number"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn malformed(payload: &[u8]) {
+        let result = parse(payload);
+        assert!(
+            matches!(result, Err(Error::Malformed(_))),
+            "{:?}: {result:?}",
+            payload.escape_ascii().to_string()
+        );
+    }
+
+    #[test]
+    fn a_whole_payload_gives_names_and_variables_in_order() {
+        let message =
+            parse(b"HANDOFF=1\0HANDOFF_FDS=connection:lease\0PROTO=IPC\0A=b=c\0B\0C=\0").unwrap();
+        assert_eq!(message.names, [&b"connection"[..], b"lease"]);
+        assert_eq!(message.env.get("A"), Some(OsStr::new("b=c")));
+        assert_eq!(message.env.get("B"), None);
+        assert_eq!(message.env.get("C"), Some(OsStr::new("")));
+        let names: Vec<_> = message.env.iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["PROTO", "A", "B", "C"]);
+    }
+
+    #[test]
+    fn what_is_not_the_protocol_is_malformed() {
+        for payload in [
+            &b""[..],
+            b"\0",
+            b"HANDOFF=1",
+            b"HANDOFF=1\0",
+            b"HANDOFF=2\0HANDOFF_FDS=connection\0",
+            b"HANDOFF_FDS=connection\0HANDOFF=1\0",
+            b"PROTO=IPC\0HANDOFF=1\0HANDOFF_FDS=connection\0",
+            b"HANDOFF=1\0HANDOFF_FDS=connection",
+            b"HANDOFF=1\0HANDOFF_FDS\0",
+            b"HANDOFF=1\0HANDOFF_FDS=\0",
+            b"HANDOFF=1\0HANDOFF_FDS=connection:\0",
+            b"HANDOFF=1\0HANDOFF_FDS=connection:connection\0",
+            b"HANDOFF=1\0HANDOFF_FDS=connection\0A=1\0A=2\0",
+            b"HANDOFF=1\0HANDOFF_FDS=connection\0A=1\0A\0",
+            b"HANDOFF=1\0HANDOFF_FDS=connection\0=x\0",
+            b"HANDOFF=1\0HANDOFF_FDS=connection\0\0",
+            b"\xff\xfe\x00\x01 garbage\0",
+        ] {
+            malformed(payload);
+        }
+    }
+
+    #[test]
+    fn every_prefix_of_a_payload_is_malformed_or_a_shorter_whole_one() {
+        let whole = b"HANDOFF=1\0HANDOFF_FDS=connection\0PROTO=IPC\0X=1\0";
+        for length in 0..whole.len() {
+            let cut = whole.get(..length).unwrap();
+            assert_eq!(parse(cut).is_ok(), length > 32 && cut.ends_with(b"\0"));
+        }
+    }
+
+    #[test]
+    fn a_payload_beyond_the_limit_is_truncated_and_one_at_the_limit_is_not() {
+        let mut payload = b"HANDOFF=1\0HANDOFF_FDS=connection\0A=".to_vec();
+        payload.resize(LARGEST - 1, b'x');
+        payload.push(0);
+        assert!(parse(&payload).is_ok());
+        payload.insert(LARGEST - 1, b'x');
+        assert!(matches!(parse(&payload), Err(Error::Truncated)));
+    }
+
+    #[test]
+    fn words_of_a_later_protocol_are_no_variables() {
+        let message = parse(b"HANDOFF=1\0HANDOFF_FDS=connection\0HANDOFF_LATER=1\0X=1\0").unwrap();
+        assert_eq!(message.env.iter().count(), 1);
+    }
+
+    #[test]
+    fn the_claim_follows_the_prefix_and_must_be_a_number() {
+        let env = |text: &str| {
+            let payload = format!("HANDOFF=1\0HANDOFF_FDS=connection\0{text}");
+            parse(payload.as_bytes()).unwrap().env
+        };
+        let both = env("PROTO=UNIX\0UNIXREMOTEEUID=7\0UNIXREMOTEEGID=8\0IPCREMOTEEUID=9\0");
+        assert_eq!(claimed(&both).unwrap(), (Some(7), Some(8)));
+        assert_eq!(claimed(&env("PROTO=IPC\0")).unwrap(), (None, None));
+        for odd in ["+7", "-1", "", "7 ", "4294967296", "seven"] {
+            let odd = env(&format!("PROTO=IPC\0IPCREMOTEEUID={odd}\0"));
+            assert!(matches!(claimed(&odd), Err(Error::Malformed(_))));
+        }
+        assert!(matches!(claimed(&env("A=1\0")), Err(Error::Malformed(_))));
+    }
+}

@@ -1,0 +1,137 @@
+//! The greeting, as a client takes it: eleven bytes and one descriptor, and not a byte more.
+#![forbid(unsafe_code)]
+
+use super::error::{Error, Unable as _};
+use crate::{greeting, sys};
+use nix::errno::Errno;
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{SockType, getsockopt, sockopt};
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+/// How much of a refusal is kept, in bytes.
+const REFUSAL: usize = 1024;
+/// How long the rest of a refusal is waited for: who refuses closes the connection.
+const REFUSAL_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Takes the greeting; `end` limits the wait.
+pub(super) fn take(connection: &UnixStream, end: Option<Instant>) -> Result<UnixStream, Error> {
+    let mut text = Vec::with_capacity(greeting::TEXT.len());
+    let mut descriptors = Vec::new();
+    while text.len() < greeting::TEXT.len() {
+        let room = greeting::TEXT.len() - text.len();
+        if !receive(connection, room, &mut text, &mut descriptors, end)? {
+            return Err(if text.is_empty() {
+                Error::Closed
+            } else {
+                Error::Refused(readable(&text))
+            });
+        }
+        if !greeting::TEXT.starts_with(&text) {
+            return Err(refusal(connection, text));
+        }
+    }
+    let (Some(descriptor), None) = (descriptors.pop(), descriptors.pop()) else {
+        return Err(Error::Malformed("not exactly one descriptor came with it"));
+    };
+    let stream = sys::socket::domain(descriptor.as_fd()).ok() == Some(libc::AF_UNIX)
+        && getsockopt(&descriptor, sockopt::SockType) == Ok(SockType::Stream);
+    if !stream {
+        return Err(Error::Malformed(
+            "its descriptor is not a Unix stream socket",
+        ));
+    }
+    Ok(UnixStream::from(descriptor))
+}
+
+/// Appends at most `most` bytes and what came with them; false at the end of file.
+fn receive(
+    connection: &UnixStream,
+    most: usize,
+    text: &mut Vec<u8>,
+    descriptors: &mut Vec<OwnedFd>,
+    end: Option<Instant>,
+) -> Result<bool, Error> {
+    let mut buffer = vec![0; most];
+    loop {
+        wait(connection, end)?;
+        let received = match sys::scm::receive(connection.as_fd(), &mut buffer, libc::MSG_DONTWAIT)
+        {
+            Ok(received) => received,
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock
+                ) =>
+            {
+                continue;
+            }
+            // Who refuses may close with what we sent unread.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(false),
+            Err(error) => return Err(Error::System("receive the greeting", error)),
+        };
+        if received.truncated {
+            return Err(Error::System(
+                "receive the greeting's descriptor",
+                Errno::EMFILE.into(),
+            ));
+        }
+        text.extend_from_slice(buffer.get(..received.length).unwrap_or_default());
+        descriptors.extend(received.descriptors);
+        return Ok(received.length > 0);
+    }
+}
+
+fn wait(connection: &UnixStream, end: Option<Instant>) -> Result<(), Error> {
+    loop {
+        let limit = match end {
+            None => PollTimeout::NONE,
+            Some(end) => {
+                let left = end.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Err(Error::TimedOut);
+                }
+                // Rounded up, so that the rest of a millisecond is no busy loop.
+                PollTimeout::try_from(left.as_millis().saturating_add(1))
+                    .unwrap_or(PollTimeout::MAX)
+            }
+        };
+        match poll(
+            &mut [PollFd::new(connection.as_fd(), PollFlags::POLLIN)],
+            limit,
+        ) {
+            Ok(0) | Err(Errno::EINTR) => {}
+            result => return result.map(drop).unable("wait for the greeting"),
+        }
+    }
+}
+
+/// The rest of what is no greeting, as far as it comes.
+fn refusal(connection: &UnixStream, mut text: Vec<u8>) -> Error {
+    let end = Some(Instant::now() + REFUSAL_PATIENCE);
+    let mut unwanted = Vec::new();
+    while text.len() < REFUSAL {
+        let room = REFUSAL - text.len();
+        match receive(connection, room, &mut text, &mut unwanted, end) {
+            Ok(true) => unwanted.clear(),
+            Ok(false) | Err(_) => break,
+        }
+    }
+    Error::Refused(readable(&text))
+}
+
+/// What may be shown on a terminal or put into a log: one line, no control characters.
+fn readable(text: &[u8]) -> String {
+    let mut shown = String::new();
+    for letter in String::from_utf8_lossy(text).trim_end().chars() {
+        if letter.is_control() {
+            shown.extend(letter.escape_default());
+        } else {
+            shown.push(letter);
+        }
+    }
+    shown
+}

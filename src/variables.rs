@@ -1,0 +1,46 @@
+//! The names of the variables that doorward manages: what it sets itself, and what was meant for it alone.
+#![forbid(unsafe_code)]
+
+/// What doorward sets behind the prefix (`IPC` or what `--proto` says).
+const CONNECTION: [&str; 8] = [
+    "REMOTEEUID",
+    "REMOTEEGID",
+    "REMOTEGROUPS",
+    "REMOTEGROUPS_TRUNCATED",
+    "REMOTEPID",
+    "REMOTEPATH",
+    "LOCALPATH",
+    "CONNNUM",
+];
+
+/// Names that a child never inherits, because doorward sets them or because they were meant for doorward itself.
+const MANAGED: [&str; 15] = [
+    "PROTO",
+    "REMOTE_ADDR",
+    "REMOTE_PORT",
+    "NOTIFYFD",
+    "PIDFD",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_PIDFDID",
+    "LISTEN_FDNAMES",
+    "LISTEN_FDS_FIRST_FD",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+    "FDSTORE",
+    "SKALIBS_CHILD_SPAWN_FDS",
+];
+
+/// Whether a child must not inherit `name`; `proto` is the prefix in use.
+pub(crate) fn is_managed(name: &[u8], proto: &str) -> bool {
+    // Stale variables of the default prefix would mislead a program that looks at both.
+    let of_connection = |prefix: &str| {
+        name.strip_prefix(prefix.as_bytes())
+            .is_some_and(|rest| CONNECTION.iter().any(|known| known.as_bytes() == rest))
+    };
+    MANAGED.iter().any(|known| known.as_bytes() == name)
+        || name.starts_with(b"HANDOFF")
+        || of_connection("IPC")
+        || of_connection(proto)
+}
