@@ -300,11 +300,8 @@ impl<'a> Door<'a> {
                 ),
             }
         }
-        let greeting = if service.orders.delivery.greets() {
-            self.keep(admitted.connection)
-        } else {
-            None
-        };
+        let greets = service.orders.delivery.greets();
+        let greeting = greets.then(|| self.keep(admitted.connection));
         if matches!(held, Held::Nothing) && greeting.is_none() {
             service.orders.room.release(user);
         } else if service
@@ -322,27 +319,14 @@ impl<'a> Door<'a> {
         }
     }
 
-    /// The greeted connection, to tell when its greeting is read, above the numbers that children copy.
-    fn keep(&self, connection: OwnedFd) -> Option<OwnedFd> {
-        static NO_COPY: Throttle = Throttle::new();
+    /// What tells when the greeting of this connection is read: a copy above the numbers that children copy, or the connection itself
+    /// where it stands there already, or where no such number is left.
+    fn keep(&self, connection: OwnedFd) -> OwnedFd {
         let low = self.service.orders.delivery.low();
-        // With many of them it stands there already, and needs no further descriptor when these are short.
         if connection.as_raw_fd() >= low {
-            return Some(connection);
+            return connection;
         }
-        loop {
-            // Without it the slot could be freed with the greeting unread, so there is no doing without it.
-            match sys::fd::copy_above(connection.as_fd(), low) {
-                Ok(copy) => return Some(copy),
-                Err(_) if self.state.is_to_leave() => return None,
-                Err(cause) => {
-                    if NO_COPY.open() {
-                        warning!("unable to keep a connection: {cause}; pausing {PAUSE} ms");
-                    }
-                    self.pause();
-                }
-            }
-        }
+        sys::fd::copy_above(connection.as_fd(), low).unwrap_or(connection)
     }
 
     /// Refuses: one log line, the deny text if there is one, and the end of the connection.

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::chown;
 use std::os::unix::net::UnixDatagram;
+use std::process::Command;
 
 use nix::sys::signal::Signal;
 
@@ -127,4 +128,23 @@ fn a_greeted_client_that_reads_does_not_wake_the_control_thread() {
     round_trips(200);
     let woken = waits() - before;
     assert!(woken < 50, "{woken} times in 200 round trips");
+}
+
+#[test]
+fn greeted_connections_are_served_where_no_high_number_is_left() {
+    need!(root, "prlimit");
+    let door = Door::new().args(["--notify"]).serve(reporter());
+    // All that doorward holds for good stands below, and not one number above.
+    let limit = door.fds().keys().max().unwrap() + 1;
+    let nofile = format!("--nofile={limit}:{limit}");
+    let status = Command::new("prlimit")
+        .args(["--pid", &door.pid().to_string(), &nofile])
+        .status()
+        .unwrap();
+    assert!(status.success());
+    for _ in 0..20 {
+        let mut client = door.connect();
+        client.recv_greeting();
+        assert!(!client.read_to_end().is_empty());
+    }
 }
