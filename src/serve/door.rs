@@ -15,9 +15,12 @@ use std::fmt::Display;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
 
 /// How long a door waits before it tries again what a limit refused.
 const PAUSE: u16 = 50;
+/// How long a door that is to leave tries to deliver what it holds; shorter than the control thread waits for it.
+const LAST_TRIES: Duration = Duration::from_secs(3);
 /// What is read and dropped from a refused client, so that it reads the deny text and no reset.
 const DROP_LIMIT: usize = 64 * 1024;
 
@@ -221,6 +224,7 @@ impl<'a> Door<'a> {
         static NO_PROGRAM: Throttle = Throttle::new();
         let user = admitted.peer.uid;
         let mut beside = Beside::default();
+        let mut give_up = None;
         loop {
             match self.desk.deliver(&admitted, &mut beside) {
                 Ok(held) => return self.delivered(admitted, held, rule, slots),
@@ -242,13 +246,16 @@ impl<'a> Door<'a> {
                             "unable to {what}: {cause}; pausing {PAUSE} ms, {slots} connections open"
                         );
                     }
-                    // At the end there is no later.
+                    // At the end there is not much of a later.
                     if self.state.is_to_leave() {
-                        error!(
-                            "unable to {what}: {cause}; the connection of {} is lost",
-                            admitted.peer
-                        );
-                        break;
+                        let now = clock::now();
+                        if now >= *give_up.get_or_insert(now + LAST_TRIES) {
+                            error!(
+                                "unable to {what}: {cause}; the connection of {} is lost",
+                                admitted.peer
+                            );
+                            break;
+                        }
                     }
                     self.ring_if_needed();
                     self.pause();

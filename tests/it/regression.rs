@@ -148,3 +148,29 @@ fn greeted_connections_are_served_where_no_high_number_is_left() {
         assert!(!client.read_to_end().is_empty());
     }
 }
+
+#[test]
+fn what_a_door_holds_at_the_end_is_not_lost_to_a_limit_that_passes() {
+    need!(root, "prlimit", "setpriv");
+    let mut door = Door::new()
+        .args(["--run-as", "4322:4322"])
+        .serve(reporter());
+    let processes = |limit: &str| {
+        let (pid, nproc) = (door.pid().to_string(), format!("--nproc={limit}:"));
+        // As that very user, for root may lack the right over another's limits.
+        let status = Command::new("setpriv")
+            .args(["--reuid=4322", "--regid=4322", "--clear-groups"])
+            .args(["prlimit", "--pid", &pid, &nproc])
+            .status()
+            .unwrap();
+        assert!(status.success());
+    };
+    processes("1");
+    let mut client = door.connect();
+    door.wait_log("unable to create a child");
+    door.signal(Signal::SIGTERM);
+    door.wait_log("drain");
+    processes("1000");
+    assert!(!client.read_to_end().is_empty());
+    assert!(door.wait_exit().success());
+}
