@@ -54,8 +54,9 @@ impl Room {
             return tally.slots();
         }
         drop(tally);
-        full();
+        // Counted before anybody is told: who is told asks for the count.
         self.waiting.fetch_add(1, Ordering::SeqCst);
+        full();
         let mut tally = self.tally();
         while !tally.enter(&self.limits, self.goes_beyond()) {
             tally = self
