@@ -103,10 +103,7 @@ impl Rules {
         match self {
             Rules::None => Verdict::allow(RuleName::Fixed("none")),
             Rules::Options(list) => current(list).judge(peer),
-            Rules::Tree { tree, .. } => match current(tree).judge(&Asker {
-                uid: peer.uid,
-                gid: peer.gid,
-            }) {
+            Rules::Tree { tree, .. } => match current(tree).judge(&peer.asker()) {
                 Answer::Allow(Grant { key, env, exec }) => Verdict::Allow {
                     rule: RuleName::Key(key),
                     env,
@@ -116,6 +113,14 @@ impl Rules {
                 Answer::NoRule => Verdict::Deny(RuleName::Fixed("none")),
                 Answer::Failed(cause) => Verdict::Failed(cause),
             },
+        }
+    }
+
+    /// Whether the rules cannot be asked for `asker`.
+    pub(crate) fn fail(&self, asker: &Asker) -> bool {
+        match self {
+            Rules::None | Rules::Options(_) => false,
+            Rules::Tree { tree, .. } => matches!(current(tree).judge(asker), Answer::Failed(_)),
         }
     }
 }

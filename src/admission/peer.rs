@@ -1,6 +1,7 @@
 //! The peer: what the kernel says of the process at the other end. Never the environment's word, nor the peer's.
 #![forbid(unsafe_code)]
 
+use super::Asker;
 use crate::report::OrDash;
 use crate::sys;
 use nix::sys::socket::{getsockopt, sockopt};
@@ -76,6 +77,14 @@ impl Peer {
         self.gid = Some(gid).filter(|_| mapping.unmapped_gid != Some(gid));
         self.pid = Some(credentials.pid()).filter(|pid| *pid > 0);
         Ok(())
+    }
+
+    /// As the rules see it.
+    pub(crate) fn asker(&self) -> Asker {
+        Asker {
+            uid: self.uid,
+            gid: self.gid,
+        }
     }
 
     /// Forgets the last one, so that a failed [`Peer::identify`] leaves nobody behind.

@@ -6,6 +6,7 @@ use super::bell::Bell;
 use super::door::{Door, DoorState};
 use super::ready::{Manager, ReadyFd};
 use super::slots::{Event, Key, Slots};
+use super::troubles::Troubles;
 use super::{Counters, Orders, Service, SlotsOf, spawning_doors_each};
 use crate::admission::{self, Denials, RuleTree, Rules};
 use crate::delivery::{Delivery, Held, Landings};
@@ -24,7 +25,6 @@ use sd_notify::NotifyState;
 use std::collections::VecDeque;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -89,6 +89,8 @@ struct Timers {
     /// Set while doors wait for room.
     full: Option<Duration>,
     again: Option<Duration>,
+    /// Set while the rules cannot be asked for somebody.
+    rules: Option<Duration>,
     reload_again: bool,
     reloading: bool,
 }
@@ -142,8 +144,7 @@ impl Control {
             denials: Denials::default(),
             doors,
             counters: Counters::default(),
-            rules_trouble: Mutex::default(),
-            rules_failing: AtomicBool::new(false),
+            troubles: Troubles::default(),
             wants_news: AtomicBool::new(manager.is_there()),
             retired: AtomicBool::new(false),
         }));
@@ -256,6 +257,7 @@ impl Control {
             self.timers.denials,
             self.timers.full,
             self.timers.again,
+            self.timers.rules,
             self.service.slots.next_lifetime(),
             self.condemned.front().map(|(deadline, _)| *deadline),
             self.watchdog.as_ref().map(|watchdog| watchdog.next),
@@ -293,6 +295,9 @@ impl Control {
         }
         if is_due(self.timers.full) {
             self.look_for_room(now);
+        }
+        if is_due(self.timers.rules) {
+            self.look_at_rules(now);
         }
         if is_due(self.timers.again) {
             let left = self.service.slots.watch_again() | self.manager.catch_up();
@@ -340,6 +345,9 @@ impl Control {
                 room.waiting()
             );
         }
+        if self.service.troubles.latest().is_some() {
+            self.timers.rules.get_or_insert(now + SECOND);
+        }
         if RELOADED.swap(false, Ordering::SeqCst) {
             self.reloaded();
         }
@@ -367,6 +375,18 @@ impl Control {
         } else {
             self.timers.full = None;
             event!("room {}", SlotsOf(self.service, room.slots()));
+        }
+    }
+
+    /// Whether the rules can be asked again, for all for whom they could not.
+    fn look_at_rules(&mut self, now: Duration) {
+        let rules = &self.service.orders.rules;
+        if self.service.troubles.are_over(|asker| rules.fail(asker)) {
+            self.timers.rules = None;
+            self.status.stale |= self.manager.is_there();
+            event!("rules work again");
+        } else {
+            self.timers.rules = Some(now + SECOND);
         }
     }
 
@@ -424,11 +444,7 @@ impl Control {
         if let Some(backend) = &self.backend {
             text += &format!(", {}", backend.status());
         }
-        if let Some(cause) = &*service
-            .rules_trouble
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-        {
+        if let Some(cause) = service.troubles.latest() {
             text += &format!(", rules failing: {cause}");
         }
         text

@@ -14,7 +14,6 @@ use nix::sys::socket::{MsgFlags, recv, send};
 use std::fmt::Display;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 /// How long a door waits before it tries again what a limit refused.
@@ -166,11 +165,10 @@ impl<'a> Door<'a> {
                 return self.refuse(connection, Reason::Rule, format_args!("rule={rule}"));
             }
             Verdict::Failed(cause) => {
-                self.note_rules(Some(cause));
+                self.note_rules(cause);
                 return self.refuse(connection, Reason::Rule, format_args!("rule=unreadable"));
             }
         };
-        self.note_rules(None);
         if exec.is_some() && !service.orders.delivery.runs_scripts() {
             return self.refuse(
                 connection,
@@ -357,32 +355,12 @@ impl<'a> Door<'a> {
         self.ring_if_needed();
     }
 
-    /// Logs when the rules stop working, or fail in another way, and when they work again.
-    fn note_rules(&self, trouble: Option<String>) {
-        let failing = &self.service.rules_failing;
-        // The usual case costs no lock.
-        if trouble.is_none() && !failing.load(Ordering::Relaxed) {
-            return;
+    /// Logs that the rules cannot be asked for this peer, unless that is known.
+    fn note_rules(&self, cause: String) {
+        if let Some(cause) = self.service.troubles.note(self.peer.asker(), cause) {
+            error!("{cause}; denying whom this rule concerns");
+            self.service.bell.ring();
         }
-        let mut known = self
-            .service
-            .rules_trouble
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if *known == trouble {
-            return;
-        }
-        known.clone_from(&trouble);
-        failing.store(trouble.is_some(), Ordering::Relaxed);
-        drop(known);
-        static CHANGED: Throttle = Throttle::new();
-        if CHANGED.open() {
-            match trouble {
-                Some(cause) => error!("{cause}; denying whom this rule concerns"),
-                None => event!("rules work again"),
-            }
-        }
-        self.service.bell.ring();
     }
 
     /// Whether this door goes on after a failed accept; false when the socket will give no further connection.

@@ -9,6 +9,7 @@ mod door;
 mod drain;
 mod ready;
 mod slots;
+mod troubles;
 
 pub(crate) use backend::{BackendPlan, Workers};
 pub(crate) use capacity::{raise_descriptor_limit, warn_about_limits};
@@ -21,9 +22,9 @@ use crate::source::Listening;
 use bell::Bell;
 use door::DoorState;
 use slots::Slots;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
+use troubles::Troubles;
 
 /// Doors in all: creating a child stops its caller until the exec, so threads overlap what one loop cannot.
 const DOORS: usize = 8;
@@ -60,9 +61,7 @@ struct Service {
     denials: Denials,
     doors: Vec<DoorState>,
     counters: Counters,
-    /// Why the rules cannot be asked at the moment.
-    rules_trouble: Mutex<Option<String>>,
-    rules_failing: AtomicBool,
+    troubles: Troubles,
     /// The control thread wants to hear of the next change, for the status.
     wants_news: AtomicBool,
     /// Our own sockets are shut down: their doors leave when the queue is empty.
