@@ -12,13 +12,14 @@ use crate::sys;
 use crate::sys::cvec::CVec;
 use crate::sys::scm;
 use crate::sys::spawn::{Failure, Job, Stack, spawn};
+use crate::sys::wait::End;
 use nix::libc;
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, UnixAddr, bind, connect, getsockname, setsockopt, socket,
     sockopt,
 };
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -415,14 +416,10 @@ impl Backend {
         };
         let State::Up(up) = state else { return };
         let pid = up.pid;
-        let end = match waitid(
-            Id::Pid(Pid::from_raw(pid)),
-            WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG,
-        ) {
-            Ok(WaitStatus::Exited(_, code)) => format!("status={code}"),
-            Ok(WaitStatus::Signaled(_, signal, _)) => format!("signal={}", signal as i32),
-            Ok(_) => return,
-            Err(_) => "status=-".to_owned(),
+        let end = match sys::wait::reap(pid) {
+            Ok(Some(end)) => end,
+            Ok(None) => return,
+            Err(_) => End::Unknown,
         };
         let lived = now.saturating_sub(up.began);
         let pause = backoff.after(lived);

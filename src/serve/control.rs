@@ -12,6 +12,7 @@ use crate::admission::{self, Denials, RuleTree, Rules};
 use crate::delivery::{Delivery, Held, Landings};
 use crate::exit::{self, Unable as _};
 use crate::report::{self, Kind, OrDash, Seconds, error, event, warning};
+use crate::sys::wait::End;
 use crate::{clock, sys};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -19,7 +20,6 @@ use nix::sys::epoll::{EpollEvent, EpollTimeout};
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::signalfd::SignalFd;
 use nix::sys::socket::{Shutdown, shutdown};
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use sd_notify::NotifyState;
 use std::collections::VecDeque;
@@ -509,7 +509,7 @@ impl Control {
         match holder {
             Some((Some(pid), condemned)) => self.child_event(key, pid, condemned),
             Some((None, _)) => {
-                self.tell_end(key, None, &End::Lease);
+                self.tell_end(key, None, &End::Unknown);
                 self.end_slot(key, true);
             }
             None => {}
@@ -518,16 +518,14 @@ impl Control {
 
     fn child_event(&mut self, key: Key, pid: libc::pid_t, condemned: bool) {
         // A condemned child stays unreaped until its group got KILL: its number must not become another's before.
-        let keep = if condemned {
-            WaitPidFlag::WNOWAIT
+        let end = if condemned {
+            sys::wait::peek(pid)
         } else {
-            WaitPidFlag::empty()
+            sys::wait::reap(pid)
         };
-        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | keep;
-        let end = match waitid(Id::Pid(Pid::from_raw(pid)), flags) {
-            Ok(WaitStatus::Exited(_, code)) => End::Code(code),
-            Ok(WaitStatus::Signaled(_, signal, _)) => End::Signal(signal as i32),
-            Ok(_) => return self.service.slots.watch_child_again(key),
+        let end = match end {
+            Ok(Some(end)) => end,
+            Ok(None) => return self.service.slots.watch_child_again(key),
             // Nobody else reaps our children; if it is gone all the same, so is its slot.
             Err(_) => End::Unknown,
         };
@@ -633,10 +631,7 @@ impl Control {
         };
         let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
         if ended {
-            let _ = waitid(
-                Id::Pid(Pid::from_raw(pid)),
-                WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG,
-            );
+            let _ = sys::wait::reap(pid);
             self.service
                 .slots
                 .with(key, |slot| slot.held = Held::Nothing);
@@ -651,25 +646,6 @@ impl Control {
     pub(super) fn finish_all_off(&mut self) {
         while let Some((_, key)) = self.condemned.pop_front() {
             self.finish_off(key);
-        }
-    }
-}
-
-/// How a child ended, for the `end` line.
-enum End {
-    Code(i32),
-    Signal(i32),
-    /// Given back, by the backend or by its death.
-    Lease,
-    Unknown,
-}
-
-impl std::fmt::Display for End {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            End::Code(code) => write!(formatter, "status={code}"),
-            End::Signal(signal) => write!(formatter, "signal={signal}"),
-            End::Lease | End::Unknown => formatter.write_str("status=-"),
         }
     }
 }

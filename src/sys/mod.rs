@@ -15,6 +15,7 @@ pub(crate) mod scm;
 pub(crate) mod signal;
 pub(crate) mod socket;
 pub(crate) mod spawn;
+pub(crate) mod wait;
 
 use std::io;
 
