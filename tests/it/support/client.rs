@@ -21,6 +21,8 @@ pub struct Dial {
     path: PathBuf,
     kind: SockType,
     bound: Option<PathBuf>,
+    bound_bytes: Option<Vec<u8>>,
+    takes_rights: bool,
     user: Option<User>,
 }
 
@@ -31,6 +33,8 @@ impl Dial {
             path: path.into(),
             kind: SockType::Stream,
             bound: None,
+            bound_bytes: None,
+            takes_rights: true,
             user: None,
         }
     }
@@ -44,6 +48,18 @@ impl Dial {
     /// Bound to an address of its own before it connects; `@` means abstract.
     pub fn bound_to(mut self, path: impl Into<PathBuf>) -> Dial {
         self.bound = Some(path.into());
+        self
+    }
+
+    /// Bound to an address that is exactly these bytes, at most 108; none: one of the kernel's choice.
+    pub fn bound_to_bytes(mut self, address: impl Into<Vec<u8>>) -> Dial {
+        self.bound_bytes = Some(address.into());
+        self
+    }
+
+    /// Takes no descriptors (SO_PASSRIGHTS=0, Linux 6.16): whoever sends some is told so.
+    pub fn without_rights(mut self) -> Dial {
+        self.takes_rights = false;
         self
     }
 
@@ -96,6 +112,12 @@ impl Dial {
         socket::setsockopt(&socket, ReceiveTimeout, &patience)?;
         if let Some(bound) = &self.bound {
             with_address(bound, |address| socket::bind(socket.as_raw_fd(), address))?;
+        }
+        if let Some(address) = &self.bound_bytes {
+            raw::bind_bytes(&socket, address)?;
+        }
+        if !self.takes_rights {
+            raw::refuse_rights(&socket)?;
         }
         with_address(&self.path, |address| {
             socket::connect(socket.as_raw_fd(), address)
@@ -203,6 +225,13 @@ impl Client {
         let mut bytes = vec![0; count];
         self.stream.read_exact(&mut bytes).expect("read");
         bytes
+    }
+
+    /// The same, or why not: `UnexpectedEof`.
+    pub fn try_read_exactly(&mut self, count: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; count];
+        self.stream.read_exact(&mut bytes)?;
+        Ok(bytes)
     }
 
     /// One record of a SEQPACKET connection (empty at the end of file).

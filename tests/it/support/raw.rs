@@ -42,6 +42,48 @@ pub fn become_user(user: &User) -> io::Result<()> {
     Ok(())
 }
 
+/// `bind` to an address that is these bytes and no more, not even a zero byte at the end: nix refuses the full length.
+pub fn bind_bytes(socket: &OwnedFd, address: &[u8]) -> io::Result<()> {
+    let mut whole = libc::sockaddr_un {
+        sun_family: libc::AF_UNIX as libc::sa_family_t,
+        sun_path: [0; 108],
+    };
+    assert!(
+        address.len() <= whole.sun_path.len(),
+        "a longer address than there is"
+    );
+    for (to, from) in whole.sun_path.iter_mut().zip(address) {
+        *to = *from as libc::c_char;
+    }
+    let length = size_of::<libc::sa_family_t>() + address.len();
+    // SAFETY: the kernel reads `length` bytes of `whole`, which is as long.
+    let result = unsafe {
+        libc::bind(
+            socket.as_raw_fd(),
+            (&raw const whole).cast(),
+            length as libc::socklen_t,
+        )
+    };
+    check(result.into()).map(drop)
+}
+
+/// SO_PASSRIGHTS=0.
+pub fn refuse_rights(socket: &OwnedFd) -> io::Result<()> {
+    const SO_PASSRIGHTS: libc::c_int = 83;
+    let no: libc::c_int = 0;
+    // SAFETY: the kernel reads the four bytes of `no`.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_PASSRIGHTS,
+            (&raw const no).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    check(result.into()).map(drop)
+}
+
 /// Makes `command` start with exactly 0, 1, 2 and `placed` (number, descriptor) open, and end with the calling thread.
 pub fn place_descriptors(command: &mut Command, placed: Vec<(RawFd, OwnedFd)>) {
     let place = move || {

@@ -66,6 +66,11 @@ impl Served {
         self.log.all()
     }
 
+    /// All lines up to its end: nothing is still on its way.
+    pub fn whole_log(&self) -> Vec<String> {
+        self.log.whole()
+    }
+
     /// The first log line with `text` that no wait before has taken; waits for it, and shows the log if it never comes.
     #[track_caller]
     pub fn wait_log(&self, text: &str) -> String {
