@@ -1,0 +1,88 @@
+//! `--rate N/SECONDS`: how many in a time.
+
+use std::time::{Duration, Instant};
+
+use super::{comes_in, greeter, reachable, user};
+use crate::support::{Door, eventually};
+
+#[test]
+fn a_user_not_seen_yet_has_a_full_bucket_and_then_is_refused_at_once() {
+    need!(root);
+    let door = greeter(reachable().args(["--rate", "3/1000"]));
+    for id in [1000, 1001] {
+        for _ in 0..3 {
+            assert!(comes_in(&door, &user(id)));
+        }
+        assert!(!comes_in(&door, &user(id)));
+        let line = door.wait_log(&format!("deny user={id} "));
+        assert!(line.ends_with(" reason=rate limit=3/1000"), "{line}");
+    }
+}
+
+#[test]
+fn the_bucket_is_refilled_evenly() {
+    need!(root);
+    // A token comes back every half second, and no sooner.
+    let door = greeter(reachable().args(["--rate", "4/2"]));
+    let begun = Instant::now();
+    for _ in 0..4 {
+        assert!(comes_in(&door, &user(1000)));
+    }
+    let emptied = begun.elapsed();
+    let mut back = Vec::new();
+    while back.len() < 3 {
+        if comes_in(&door, &user(1000)) {
+            back.push(begun.elapsed());
+        }
+        assert!(begun.elapsed() < Duration::from_secs(15), "{back:?}");
+    }
+    let step = Duration::from_millis(500);
+    for (at, steps) in back.iter().zip(1..) {
+        assert!(
+            *at >= step * steps,
+            "token {steps} of 500 ms came after {at:?}"
+        );
+    }
+    // Not all at once after two seconds either: the first was there well before the period was over.
+    assert!(
+        back[0] < emptied + Duration::from_millis(1500),
+        "{back:?}, emptied after {emptied:?}"
+    );
+}
+
+#[test]
+fn who_is_refused_takes_no_token() {
+    need!(root);
+    let door = greeter(reachable().args(["--rate", "1/1"]));
+    assert!(comes_in(&door, &user(1000)));
+    // Asking again and again does not put the next token off.
+    let begun = Instant::now();
+    eventually("the next token, asked for without a pause", || {
+        comes_in(&door, &user(1000))
+    });
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert!(door.count_log("reason=rate") > 0);
+}
+
+#[test]
+fn a_rate_that_is_none_is_wrong_use() {
+    for rate in [
+        "5",
+        "0/1",
+        "1/0",
+        "/",
+        "1/",
+        "/1",
+        "-1/1",
+        "1/-1",
+        "x/y",
+        "1.5/1",
+        "1/1/1",
+        "4294967296/1",
+    ] {
+        Door::new()
+            .args([format!("--rate={rate}")])
+            .fails(["true"])
+            .assert(100, ["--rate"]);
+    }
+}

@@ -1,0 +1,163 @@
+//! The trees of tests/vectors/accessrules.tar.gz, through the binary: what the real s6 did with each peer, ours must do.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::process::Command;
+
+use super::reachable;
+use crate::support::{Door, Scratch, Served, User};
+
+/// Where ours denies on purpose: a file that is longer than 4,095 bytes, which s6 cuts.
+const TOO_LONG: [&str; 2] = ["14-env-longvalue", "15-exec-4096"];
+
+#[test]
+fn the_trees_decide_and_change_the_environment_as_with_s6() {
+    need!(root, "tar", "execlineb");
+    let scratch = Scratch::new();
+    let archive = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/vectors/accessrules.tar.gz"
+    );
+    let mut tar = Command::new("tar");
+    tar.args(["--no-same-owner", "-xzf", archive, "-C"])
+        .arg(scratch.dir());
+    assert!(tar.status().unwrap().success());
+    let mut folders: Vec<_> = fs::read_dir(scratch.path("accessrules"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|folder| folder.join("rules").is_dir())
+        .collect();
+    folders.sort();
+
+    let mut rows = 0;
+    for folder in folders {
+        let expected = fs::read_to_string(folder.join("expect.tsv")).unwrap();
+        let mut doors = BTreeMap::new();
+        for row in expected.lines().filter(|row| row.starts_with("fs\t")) {
+            let fields: Vec<&str> = row.split('\t').collect();
+            let run = (fields[1].to_owned(), fields[2].to_owned());
+            let door = doors
+                .entry(run)
+                .or_insert_with_key(|(uid, gid)| serve(&folder, uid, gid));
+            check(door, &folder, &fields);
+            rows += 1;
+        }
+    }
+    assert_eq!(rows, 47);
+}
+
+/// Prints its environment, in the starting environment of the vectors as far as a connection allows.
+fn serve(folder: &Path, uid: &str, gid: &str) -> Served {
+    let door: Door = reachable();
+    door.env("PATH", "/usr/bin:/bin")
+        .env("UNSETME", "1")
+        .env("OVERRIDE", "old")
+        .args(["--inetd".into(), "--rules".into(), folder.join("rules")])
+        .args(["--run-as".to_owned(), format!("{uid}:{gid}")])
+        .serve(["env", "-0"])
+}
+
+#[track_caller]
+fn check(door: &Served, folder: &Path, fields: &[&str]) {
+    let vector = folder.file_name().unwrap().to_str().unwrap();
+    let [_, _, _, uid, gid, decision, _, _, exec, changes] = fields[..] else {
+        panic!("{fields:?}")
+    };
+    let user = User::new(uid.parse().unwrap(), gid.parse().unwrap());
+    let text = door.connect_as(&user).read_to_end();
+    let context = format!("{vector} {fields:?}:\n{}", door.log().join("\n"));
+    if decision != "allow" || TOO_LONG.contains(&vector) {
+        assert_eq!(String::from_utf8_lossy(&text), "", "{context}");
+        door.wait_log(&format!("deny user={uid} group={gid} "));
+        return;
+    }
+    assert!(!text.is_empty(), "{context}");
+    assert!(exec == "exec" || exec == "-", "{context}");
+    assert_eq!(shown(&text, &start(door, uid, gid)), changes, "{context}");
+}
+
+type Environment = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// What the program would have without any rule.
+fn start(door: &Served, uid: &str, gid: &str) -> Environment {
+    let local = door.socket();
+    let pid = std::process::id().to_string();
+    let variables: [(&str, &[u8]); 11] = [
+        ("PATH", b"/usr/bin:/bin"),
+        ("PROTO", b"IPC"),
+        ("IPCREMOTEEUID", uid.as_bytes()),
+        ("IPCREMOTEEGID", gid.as_bytes()),
+        ("IPCREMOTEGROUPS", gid.as_bytes()),
+        ("IPCREMOTEPID", pid.as_bytes()),
+        ("IPCREMOTEPATH", b""),
+        ("IPCLOCALPATH", local.as_os_str().as_bytes()),
+        ("IPCCONNNUM", b"1"),
+        ("UNSETME", b"1"),
+        ("OVERRIDE", b"old"),
+    ];
+    variables
+        .map(|(name, value)| (name.into(), value.to_vec()))
+        .into()
+}
+
+/// The difference in the notation of the vectors.
+fn shown(text: &[u8], start: &Environment) -> String {
+    let mut end = Environment::new();
+    for entry in text
+        .split(|&byte| byte == 0)
+        .filter(|entry| !entry.is_empty())
+    {
+        let at = entry
+            .iter()
+            .position(|&byte| byte == b'=')
+            .expect("NAME=VALUE");
+        end.insert(entry[..at].to_vec(), entry[at + 1..].to_vec());
+    }
+    end.remove(&b"DOORWARD_TEST"[..]);
+    // The slot of the child before may not be free yet; what a rule sets here is longer.
+    if let Some(number) = end
+        .get_mut(&b"IPCCONNNUM"[..])
+        .filter(|number| number.len() == 1)
+    {
+        *number = b"1".to_vec();
+    }
+    // What the text of an `exec` sets on its own account, and what execlineb does to PATH on some systems.
+    if end.remove(&b"EXECED"[..]).is_some() {
+        end.insert(b"PATH".to_vec(), start[&b"PATH"[..]].clone());
+    }
+    let removed = start
+        .keys()
+        .filter(|name| !end.contains_key(*name))
+        .map(|name| format!("-{}", notation(name)));
+    let set = end
+        .iter()
+        .filter(|(name, value)| start.get(*name) != Some(value))
+        .map(|(name, value)| match value.get(..20) {
+            Some(first) if value.len() >= 100 => {
+                format!(
+                    "{}={}...({} bytes)",
+                    notation(name),
+                    notation(first),
+                    value.len()
+                )
+            }
+            _ => format!("{}={}", notation(name), notation(value)),
+        });
+    let mut changes: Vec<String> = removed.chain(set).collect();
+    changes.sort_by_key(|change| change.trim_start_matches('-').to_owned());
+    if changes.is_empty() {
+        "-".into()
+    } else {
+        changes.join(";")
+    }
+}
+
+fn notation(bytes: &[u8]) -> String {
+    let shown = bytes.iter().map(|&byte| match byte {
+        b'!'..=b'~' if byte != b'\\' && byte != b';' => char::from(byte).to_string(),
+        _ => format!("\\x{byte:02x}"),
+    });
+    shown.collect()
+}
