@@ -8,6 +8,7 @@
 //! | `harness_systemd` | the same of the systemd in namespaces |
 //! | `source` | where the listening socket comes from: inherited or bound |
 //! | `admission` | who is it, may it, is there room: rules, limits, refusals |
+//! | `delivery` | what a child gets and how it ends |
 //! | `units` | the units under the real systemd, and what checks them |
 //! | `s6`, `runit`, `inetd` | the files of contrib under the real supervisors, and sockets that they hand over |
 //! | `manual` | what people read: the man page and the README say what the program does |
@@ -20,6 +21,7 @@
 mod support;
 
 mod admission;
+mod delivery;
 mod harness;
 mod harness_door;
 mod harness_systemd;

@@ -1,0 +1,137 @@
+//! How children end, and clients that do not behave.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+
+use nix::sys::signal::Signal;
+
+use crate::support::{Client, Door, Served, eventually, inspect, probe};
+
+fn probing<const N: usize>(door: Door, words: [&str; N]) -> Served {
+    let probe = probe();
+    door.serve([probe.to_str().unwrap()].into_iter().chain(words))
+}
+
+/// Asks doorward itself.
+#[track_caller]
+fn assert_no_slot_is_taken(door: &Served) {
+    eventually("no slot taken", || {
+        door.signal(Signal::SIGUSR1);
+        door.wait_log("doorward: status ").contains("slots=0/")
+    });
+}
+
+#[test]
+fn the_end_line_says_how_a_child_ended() {
+    for code in ["0", "1", "42", "100", "127", "255"] {
+        let door = probing(Door::new().args(["-v"]), ["exit", code]);
+        door.connect().assert_closed();
+        let line = door.wait_log("doorward: end ");
+        assert!(line.contains(&format!(" status={code} seconds=")), "{line}");
+    }
+    for signal in ["1", "2", "6", "9", "11", "13", "15", "34", "64"] {
+        let door = probing(Door::new().args(["-v"]), ["die", signal]);
+        door.connect().assert_closed();
+        let line = door.wait_log("doorward: end ");
+        assert!(
+            line.contains(&format!(" signal={signal} seconds=")),
+            "{line}"
+        );
+        assert!(!line.contains("status="), "{line}");
+    }
+}
+
+#[test]
+fn the_end_line_has_the_seconds_that_the_child_ran() {
+    let door = probing(Door::new().args(["-v"]), ["sleep-ms", "300"]);
+    door.connect().assert_closed();
+    let line = door.wait_log("doorward: end ");
+    let seconds: f64 = line.rsplit_once("seconds=").unwrap().1.parse().unwrap();
+    assert!((0.3..10.0).contains(&seconds), "{line}");
+}
+
+#[test]
+fn a_child_that_stops_or_goes_on_has_not_ended() {
+    let door = probing(Door::new().args(["-v"]), ["echo", "6", "7"]);
+    let mut client = door.connect();
+    let child = nix::unistd::Pid::from_raw(door.wait_children(1)[0]);
+    for _ in 0..3 {
+        nix::sys::signal::kill(child, Signal::SIGSTOP).unwrap();
+        nix::sys::signal::kill(child, Signal::SIGCONT).unwrap();
+    }
+    client.send(b"x");
+    assert_eq!(client.read_exactly(1), b"x");
+    assert_eq!(door.count_log("doorward: end "), 0);
+    drop(client);
+    door.wait_log("doorward: end ");
+}
+
+#[test]
+fn every_child_is_reaped() {
+    let door = Door::new().serve(["true"]);
+    for _ in 0..50 {
+        door.connect().assert_closed();
+    }
+    let parent = Some(door.pid().to_string());
+    eventually("no child, not even a zombie", || {
+        inspect::pids()
+            .into_iter()
+            .all(|pid| inspect::status_line(pid, "PPid") != parent)
+    });
+    assert_no_slot_is_taken(&door);
+}
+
+#[test]
+fn clients_that_close_at_once_leave_nothing_behind() {
+    let mut door = probing(Door::new(), ["echo", "6", "7"]);
+    let before = door.fds().len();
+    for _ in 0..500 {
+        drop(door.connect());
+    }
+    door.wait_children(0);
+    assert_no_slot_is_taken(&door);
+    eventually("the descriptors of before", || door.fds().len() == before);
+    assert!(door.running());
+}
+
+#[test]
+fn descriptors_that_nobody_asked_for_stay_with_nobody() {
+    let door = probing(Door::new(), ["echo", "6", "7"]);
+    let before = door.fds();
+    let null = File::open("/dev/zero").unwrap();
+    let many = [null.as_fd(); 16];
+    for _ in 0..500 {
+        let mut client = door.connect();
+        client.send_fds(b"x", &many);
+        assert_eq!(client.read_exactly(1), b"x");
+    }
+    door.wait_children(0);
+    assert_no_slot_is_taken(&door);
+    eventually("the descriptors of before", || {
+        door.fds().len() == before.len()
+    });
+    assert!(door.fds().values().all(|to| to != "/dev/zero"));
+}
+
+#[test]
+fn a_client_sees_the_end_as_soon_as_its_child_is_gone() {
+    // Nobody else holds the connection: not doorward, not the children of others.
+    let door = probing(Door::new(), ["echo", "6", "7"]);
+    let others: Vec<Client> = (0..10).map(|_| door.connect()).collect();
+    door.wait_children(10);
+    let mut client = door.connect();
+    let child = *door.wait_children(11).iter().max().unwrap();
+    client.send(b"x");
+    client.read_exactly(1);
+    for pid in door.children() {
+        if pid == child {
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+        }
+    }
+    // The youngest by number may be another's after a wrap-around: then one of the others ended.
+    door.wait_children(10);
+    let ended = |client: &mut Client| client.try_send(b"x").is_err();
+    let mut all = others;
+    all.push(client);
+    assert_eq!(all.iter_mut().map(ended).filter(|ended| *ended).count(), 1);
+}
