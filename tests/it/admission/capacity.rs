@@ -96,3 +96,53 @@ fn a_process_limit_of_the_user_that_is_too_low_is_told() {
         "{told:?}"
     );
 }
+
+#[test]
+fn a_task_limit_of_the_control_group_that_is_too_low_is_told() {
+    need!(root);
+    let Some(group) = Group::limited_to(60) else {
+        let skipped = "SKIPPED a_task_limit_of_the_control_group_that_is_too_low_is_told: needs a pids controller\n";
+        let _ = std::io::Write::write_all(&mut std::io::stderr(), skipped.as_bytes());
+        return;
+    };
+    let enter = format!("echo $$ >{}/cgroup.procs && exec \"$@\"", group.0.display());
+    let (door, told) = warned(
+        reachable().args(["--max", "100"]),
+        ["sh", "-c", &enter, "sh"],
+    );
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told[0].contains("--max 100 ") && told[0].contains("TasksMax") && told[0].ends_with(" 60"),
+        "{told:?}"
+    );
+    drop(door);
+}
+
+/// A control group of the pids controller, removed when dropped.
+struct Group(std::path::PathBuf);
+
+impl Group {
+    fn limited_to(tasks: u32) -> Option<Group> {
+        let name = format!("doorward-test-{}", std::process::id());
+        let homes = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"];
+        homes.iter().find_map(|home| {
+            let group = Group(std::path::Path::new(home).join(&name));
+            std::fs::create_dir(&group.0).ok()?;
+            std::fs::write(group.0.join("pids.max"), tasks.to_string()).ok()?;
+            Some(group)
+        })
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // A process that was killed just now may still be leaving it.
+        let end = std::time::Instant::now() + crate::support::DEADLINE;
+        while self.0.exists()
+            && std::fs::remove_dir(&self.0).is_err()
+            && std::time::Instant::now() < end
+        {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+}

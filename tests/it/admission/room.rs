@@ -48,6 +48,30 @@ fn at_the_limit_clients_wait_and_are_served_when_there_is_room_again() {
 }
 
 #[test]
+fn sockets_that_are_served_together_share_the_limits() {
+    need!(root);
+    let door = reachable().args(["--max", "2", "--max-per-user", "1"]);
+    let other = door.path("other");
+    let door = held(door.args(["--bind".into(), other.clone()]));
+    let first = served(&door, 1);
+    let dial = |id| crate::support::Dial::to(&other).user(&user(id));
+    dial(1).connect().assert_closed();
+    assert!(
+        door.wait_log("deny user=1 ")
+            .contains(" slots=1/2 reason=max-per-user limit=1")
+    );
+    let mut second = dial(2).connect();
+    assert_served(&mut second);
+
+    let mut third = door.connect_as(&user(3));
+    door.wait_log("doorward: full slots=2/2 waiting=1");
+    third.assert_open();
+    drop(second);
+    assert_served(&mut third);
+    drop(first);
+}
+
+#[test]
 fn everybody_who_waits_is_served_in_the_end() {
     need!(root);
     let door = held(reachable().args(["--max", "3", "--max-per-user", "3"]));

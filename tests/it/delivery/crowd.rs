@@ -1,9 +1,9 @@
-//! Many connections at once, and then none.
+//! Many connections at once, and then none; more than the system gives, which pauses the service and never ends it.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 
-use crate::support::{Client, Door, eventually, inspect};
+use crate::support::{Client, Door, Served, eventually, inspect};
 
 const CROWD: usize = 2000;
 
@@ -56,4 +56,59 @@ fn two_thousand_at_once_leave_no_descriptor_and_no_slot_behind() {
         "{:#?}",
         door.log()
     );
+}
+
+/// What it looks like when a limit is in the way: told, not spinning, alive; and over when clients leave.
+#[track_caller]
+fn assert_pauses_and_serves_again(mut door: Served, warning: &str) {
+    let start = std::time::Instant::now();
+    let mut clients: Vec<Client> = (0..100).map(|_| door.connect()).collect();
+    for client in &mut clients {
+        let _ = client.try_send(b"x");
+    }
+    let line = door.wait_log(warning);
+    assert!(
+        line.starts_with("doorward: warning: unable to ") && line.contains("pausing"),
+        "{line}"
+    );
+
+    let (begun, ticks) = (std::time::Instant::now(), inspect::cpu_ticks(door.pid()));
+    eventually("half a second", || begun.elapsed().as_millis() > 500);
+    let used = inspect::cpu_ticks(door.pid()) - ticks;
+    assert!(used < 25, "{used} of some 50 ticks: it spins");
+    let lines = door.count_log(warning);
+    let seconds = start.elapsed().as_secs() as usize;
+    assert!(lines <= 1 + seconds, "{lines} lines in {seconds} seconds");
+
+    // Each of them is served in the end, as others leave: none was lost to the limit.
+    for mut client in clients {
+        assert_eq!(client.read_exactly(1), b"x");
+    }
+    let mut client = door.connect();
+    assert_eq!(client.ask(b"again"), b"again");
+    assert!(door.running());
+}
+
+#[test]
+fn a_full_descriptor_table_pauses_the_service() {
+    need!("prlimit");
+    let door = Door::new()
+        .args(["--inetd", "--max", "0"])
+        .wrap(["prlimit", "--nofile=130:130"])
+        .serve(["cat"]);
+    assert_pauses_and_serves_again(door, "Too many open files");
+}
+
+#[test]
+fn a_full_process_table_pauses_the_service() {
+    need!(root, "prlimit", "setpriv");
+    let door = Door::new().args(["--inetd", "--max", "0"]);
+    std::os::unix::fs::chown(door.dir(), Some(7987), None).unwrap();
+    let user = ["setpriv", "--reuid=7987", "--regid=7987", "--clear-groups"];
+    // Threads of doorward count.
+    let door = door
+        .wrap(user)
+        .wrap(["prlimit", "--nproc=40:40"])
+        .serve(["cat"]);
+    assert_pauses_and_serves_again(door, "unable to create a child");
 }
