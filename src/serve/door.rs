@@ -322,15 +322,25 @@ impl<'a> Door<'a> {
         }
     }
 
-    /// The copy of a greeted connection that tells when the greeting is read; it stands above the numbers that children copy.
+    /// The greeted connection, to tell when its greeting is read, above the numbers that children copy.
     fn keep(&self, connection: OwnedFd) -> Option<OwnedFd> {
+        static NO_COPY: Throttle = Throttle::new();
         let low = self.service.orders.delivery.low();
+        // With many of them it stands there already, and needs no further descriptor when these are short.
+        if connection.as_raw_fd() >= low {
+            return Some(connection);
+        }
         loop {
-            // Without the copy the slot could be freed with the greeting unread, so there is no doing without it.
+            // Without it the slot could be freed with the greeting unread, so there is no doing without it.
             match sys::fd::copy_above(connection.as_fd(), low) {
                 Ok(copy) => return Some(copy),
-                Err(_) if !self.state.is_to_leave() => self.pause(),
-                Err(_) => return None,
+                Err(_) if self.state.is_to_leave() => return None,
+                Err(cause) => {
+                    if NO_COPY.open() {
+                        warning!("unable to keep a connection: {cause}; pausing {PAUSE} ms");
+                    }
+                    self.pause();
+                }
             }
         }
     }
