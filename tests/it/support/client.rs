@@ -263,6 +263,13 @@ impl Client {
         }
     }
 
+    /// Whether there is something to read, or the end.
+    pub fn is_readable(&self) -> bool {
+        let mut byte = [0];
+        let peek = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        socket::recv(self.stream.as_raw_fd(), &mut byte, peek) != Err(nix::Error::EAGAIN)
+    }
+
     /// Still open, with nothing to read.
     #[track_caller]
     pub fn assert_open(&self) {
