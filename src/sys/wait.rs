@@ -9,7 +9,7 @@ use std::io;
 pub(crate) enum End {
     Code(libc::c_int),
     Signal(libc::c_int),
-    /// It was reaped by somebody else.
+    /// Nobody can tell: a lease that was given back, or a child that somebody else reaped.
     Unknown,
 }
 

@@ -103,7 +103,7 @@ fn a_missing_directory_at_the_start_is_fatal() {
     outcome.assert(
         111,
         [
-            "doorward: fatal: unable to open the rules directory ",
+            "doorward: fatal: rules directory ",
             rules.to_str().unwrap(),
             "No such file",
         ],
@@ -131,9 +131,8 @@ fn rules_that_the_new_user_cannot_read_are_fatal_at_the_start() {
         rules.allow("uid/default");
         rules.allow("gid/5");
         super::set_mode(&rules.path(unreadable), 0o700);
-        door.args(["--run-as", "4321:4321"]).fails(["true"]).assert(
-            111,
-            ["doorward: fatal: unable to open the rules directory "],
-        );
+        door.args(["--run-as", "4321:4321"])
+            .fails(["true"])
+            .assert(111, ["doorward: fatal: rules directory "]);
     }
 }

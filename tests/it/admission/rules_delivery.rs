@@ -188,7 +188,7 @@ fn exec_without_execlineb_is_a_denial_that_says_so() {
     assert!(!comes_in(&door, &user(1000)));
     let line = door.wait_log("doorward: deny user=1000 ");
     assert!(
-        line.contains(" reason=rule ") && line.contains("execlineb"),
+        line.contains(" reason=rule ") && line.ends_with(" rule=uid/1000 exec=cannot-run"),
         "{line}"
     );
     assert!(comes_in(&door, &User::new(1001, 1001)));

@@ -232,8 +232,13 @@ fn keep_fd_refuses_what_it_cannot_keep() {
 
 #[test]
 fn no_child_holds_a_listening_socket() {
-    let door = Door::new().serve([probe().to_str().unwrap(), "hold", "6"]);
-    let _clients: Vec<_> = (0..5).map(|_| door.connect()).collect();
+    let door = Door::new().serve([probe().to_str().unwrap(), "echo", "6", "7"]);
+    let mut clients: Vec<_> = (0..5).map(|_| door.connect()).collect();
+    // An answer comes from the program: before its exec a child still stands between.
+    for client in &mut clients {
+        client.send(b"x");
+        client.read_exactly(1);
+    }
     for child in door.wait_children(5) {
         assert!(!inspect::has_listening_socket(child));
     }
