@@ -146,12 +146,17 @@ fn a_service_that_is_started_has_nothing_of_ours_but_its_sockets() {
         text.lines().partition(|line| line.starts_with("Sig"));
     assert_eq!(signals.len(), 3, "{text}");
     assert!(
-        signals.iter().all(|line| line.ends_with("\t0000000000000000")),
+        signals
+            .iter()
+            .all(|line| line.ends_with("\t0000000000000000")),
         "{text}"
     );
     for number in numbers {
         // The shell keeps its own 1 at a number from 10 up while it is redirected.
-        assert!(["0", "1", "2", "6", "7", "8", "10"].contains(&number), "{text}");
+        assert!(
+            ["0", "1", "2", "6", "7", "8", "10"].contains(&number),
+            "{text}"
+        );
     }
     drop(stray);
 }

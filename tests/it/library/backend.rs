@@ -91,10 +91,7 @@ fn who_brings_no_channel_is_refused_and_the_next_one_is_not() {
         control.send_fds(text, &descriptors);
         let result = Backend::accept_from(&listener);
         assert!(
-            matches!(
-                result,
-                Err(Error::Malformed(_) | Error::WrongDescriptor(_))
-            ),
+            matches!(result, Err(Error::Malformed(_) | Error::WrongDescriptor(_))),
             "{:?}: {result:?}",
             text.escape_ascii().to_string()
         );

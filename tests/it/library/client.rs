@@ -13,7 +13,9 @@ fn report(service: &mut Service) -> Report {
 }
 
 fn of_the_connection(report: &Report) -> BTreeMap<String, Option<String>> {
-    let ours = ["IPC", "PROTO", "NOTIFY", "REMOTE", "LISTEN", "HANDOFF", "PIDFD"];
+    let ours = [
+        "IPC", "PROTO", "NOTIFY", "REMOTE", "LISTEN", "HANDOFF", "PIDFD",
+    ];
     report
         .env_names()
         .into_iter()

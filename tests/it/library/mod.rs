@@ -13,11 +13,24 @@ use std::process::Command;
 fn example(name: &str, features: &str) -> PathBuf {
     let profile = doorward().parent().expect("the directory of the binary");
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--quiet", "--example", name, "--features", features]);
-    cargo.args(["--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")]);
+    cargo.args([
+        "build",
+        "--quiet",
+        "--example",
+        name,
+        "--features",
+        features,
+    ]);
+    cargo.args([
+        "--manifest-path",
+        concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"),
+    ]);
     if profile.ends_with("release") {
         cargo.arg("--release");
     }
-    assert!(cargo.status().expect("cargo").success(), "unable to build {name}");
+    assert!(
+        cargo.status().expect("cargo").success(),
+        "unable to build {name}"
+    );
     profile.join("examples").join(name)
 }

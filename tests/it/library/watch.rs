@@ -106,7 +106,16 @@ fn a_key_belongs_to_who_has_set_it() {
 fn nonsense_is_answered_and_a_line_without_end_is_hung_up_on() {
     let door = served();
     let mut client = Service::connect(door.socket()).expect("connect");
-    for nonsense in ["", "dance", "get", "get a b", "set a", "who else", "get \u{e9}", "set a \x1b[2J"] {
+    for nonsense in [
+        "",
+        "dance",
+        "get",
+        "get a b",
+        "set a",
+        "who else",
+        "get \u{e9}",
+        "set a \x1b[2J",
+    ] {
         let answer = ask(&mut client, nonsense);
         assert!(answer.starts_with("error "), "{nonsense:?}: {answer}");
     }
