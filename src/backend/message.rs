@@ -216,4 +216,32 @@ mod tests {
         }
         assert!(matches!(claimed(&env("A=1\0")), Err(Error::Malformed(_))));
     }
+
+    #[test]
+    fn the_example_of_the_protocol_page_is_a_message() {
+        let page = include_str!("../../docs/PROTOCOL.md");
+        let hex = |line: &str| -> Option<Vec<u8>> {
+            let (offset, rest) = line.split_once("  ")?;
+            u16::from_str_radix(offset, 16).ok()?;
+            let bytes = rest.get(..47).unwrap_or(rest).split_whitespace();
+            bytes
+                .take(16)
+                .map(|byte| u8::from_str_radix(byte, 16).ok())
+                .collect()
+        };
+        let payload: Vec<u8> = page.lines().filter_map(hex).flatten().collect();
+        assert_eq!(payload.len(), 218);
+        let message = parse(&payload).unwrap();
+        assert_eq!(
+            message.names.join(&b' '),
+            b"connection notify notify-peer lease"
+        );
+        assert_eq!(claimed(&message.env).unwrap(), (Some(1000), Some(1000)));
+        assert_eq!(message.env.get("COLOUR"), Some(OsStr::new("red")));
+        let last = message.env.iter().last().unwrap();
+        assert_eq!(
+            last,
+            (OsStr::new("IPCLOCALPATH"), Some(OsStr::new("/run/x")))
+        );
+    }
 }

@@ -130,3 +130,33 @@ fn a_dropped_service_leaves_no_process() {
     drop(service);
     assert!(!Path::new(&proc).exists());
 }
+
+#[test]
+fn a_service_that_is_started_has_nothing_of_ours_but_its_sockets() {
+    use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+    // One that would pass through an exec, and SIGPIPE ignored, as Rust's runtime has it.
+    let (stray, _other) = UnixStream::pair().unwrap();
+    fcntl(&stray, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+    let script = "grep -E 'Sig(Blk|Ign|Cgt)' /proc/self/status; for fd in /proc/self/fd/*; do [ -e $fd ] && echo ${fd##*/}; done";
+    // `self` is grep in the one place and the shell, which opens the directory for a moment, in the other.
+    let mut service = Service::spawn(["sh", "-c", &format!("{{ {script}; }} >&7")]).unwrap();
+    let mut text = String::new();
+    service.connection.read_to_string(&mut text).unwrap();
+    let (signals, numbers): (Vec<&str>, Vec<&str>) =
+        text.lines().partition(|line| line.starts_with("Sig"));
+    assert_eq!(signals.len(), 3, "{text}");
+    assert!(
+        signals
+            .iter()
+            .all(|line| line.ends_with("\t0000000000000000")),
+        "{text}"
+    );
+    for number in numbers {
+        // The shell keeps its own 1 at a number from 10 up while it is redirected.
+        assert!(
+            ["0", "1", "2", "6", "7", "8", "10"].contains(&number),
+            "{text}"
+        );
+    }
+    drop(stray);
+}

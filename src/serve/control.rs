@@ -416,18 +416,22 @@ impl Control {
             *beat = new;
             well &= is_well;
         }
-        well &= self
+        let backend_is_well = self
             .backend
             .as_ref()
             .is_none_or(|backend| backend.is_well(now));
-        if well {
-            // Behind what waits already it would only be late, and more with each interval.
-            if !self.manager.is_behind() {
-                self.manager.tell(&[NotifyState::Watchdog]);
-            }
-        } else {
+        // Behind what waits already a ping would only be late, and more with each interval.
+        if well && backend_is_well && !self.manager.is_behind() {
+            self.manager.tell(&[NotifyState::Watchdog]);
+        }
+        if !well {
             warning!(
-                "a door or a backend has stood still for half a watchdog interval; the watchdog is not told that all is well"
+                "a door has stood still for half a watchdog interval; the watchdog is not told that all is well"
+            );
+        }
+        if !backend_is_well {
+            warning!(
+                "a backend has missed its watchdog interval; the watchdog is not told that all is well"
             );
         }
     }

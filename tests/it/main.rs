@@ -12,6 +12,7 @@
 //! | `delivery` | what a child gets and how it ends |
 //! | `units` | the units under the real systemd, and what checks them |
 //! | `s6`, `runit`, `inetd` | the files of contrib under the real supervisors, and sockets that they hand over |
+//! | `library` | backends and clients made with the library, and its examples, with doorward between them |
 //! | `manual` | what people read: the man page and the README say what the program does |
 //! | `programs` | real programs behind the door, by the bridges of contrib, and the demonstration |
 //! | `regression` | what went wrong once |
@@ -28,6 +29,7 @@ mod harness;
 mod harness_door;
 mod harness_systemd;
 mod inetd;
+mod library;
 mod life;
 mod manual;
 mod programs;
