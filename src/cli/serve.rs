@@ -29,6 +29,7 @@ pub(super) fn run(mut command: Command, parent: Parent) -> exit::Result<u8> {
     let low = plan.wanted.low;
     // Before this process opens anything: a number that the parent left closed must not turn out to be one of ours.
     named_descriptors(&plan)?;
+    let nofile = serve::raise_descriptor_limit(low).map_err(exit::system)?;
     let null = descriptors(&plan)?;
     let ready_fd = plan
         .ready_fd
@@ -36,7 +37,6 @@ pub(super) fn run(mut command: Command, parent: Parent) -> exit::Result<u8> {
         .transpose()?;
     report::take_terminal(low);
     let signals = sys::signal::set_up().unable("set up signals")?;
-    let nofile = serve::raise_descriptor_limit();
     // Before anything is bound: a mistyped program leaves no trace.
     let program = program(&plan.delivery)?;
 

@@ -42,6 +42,18 @@ pub(super) struct Bench {
     inherited: (usize, usize),
     /// Numbers that a child can have, for what stands too high.
     landing: Landing,
+    /// How often in a row execve was short of something.
+    short: u32,
+}
+
+/// After so many tries, some seconds, execve's refusal is final.
+const MOST_SHORT: u32 = 60;
+
+fn is_short(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE)
+    )
 }
 
 /// A descriptor at a number that a child can have.
@@ -72,6 +84,7 @@ impl Bench {
             env,
             inherited,
             landing,
+            short: 0,
         })
     }
 
@@ -155,9 +168,18 @@ impl Bench {
         } else {
             self.env.rewind(self.inherited);
         }
+        if child.is_ok() {
+            self.short = 0;
+        }
         child.map_err(|failure| match failure {
             Failure::NoProcess(error) => Trouble::Later("create a child", error),
+            // execve is short of something that may pass; but a program that always is must not keep the door for ever.
+            Failure::NoProgram(error) if is_short(&error) && self.short < MOST_SHORT => {
+                self.short += 1;
+                Trouble::Later("run the program", error)
+            }
             Failure::NoProgram(error) => {
+                self.short = 0;
                 Trouble::Program(Escaped(path.to_bytes()).to_string(), error)
             }
         })

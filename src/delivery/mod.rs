@@ -49,6 +49,13 @@ pub(crate) struct Beside {
     lease: Option<(OwnedFd, OwnedFd)>,
 }
 
+impl Beside {
+    /// Whether the client was sent its end of the notification socketpair.
+    pub(crate) fn greeted(&self) -> bool {
+        self.notify.is_some() && self.notify_peer.is_none()
+    }
+}
+
 /// What keeps the slot of a delivered connection.
 #[derive(Debug)]
 pub(crate) enum Held {

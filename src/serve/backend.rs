@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::Service;
-use super::control::TERM_TO_KILL;
+use super::control::{TERM_TO_KILL, signal_group};
 use crate::admission::{List, Mapping, Peer, Verdict};
 use crate::clock;
 use crate::delivery::{Channel, Delivery, Handing, Landings, Program};
@@ -14,7 +14,7 @@ use crate::sys::scm;
 use crate::sys::spawn::{Failure, Job, Stack, spawn};
 use crate::sys::wait::End;
 use nix::libc;
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::Signal;
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, UnixAddr, bind, connect, getsockname, setsockopt, socket,
     sockopt,
@@ -216,7 +216,7 @@ impl Backend {
                     self.start(index, now)
                 }
                 Some(State::Up(up)) if up.kill_at.is_some_and(|at| at <= now) => {
-                    let _ = killpg(Pid::from_raw(up.pid), Signal::SIGKILL);
+                    signal_group(up.pid, Signal::SIGKILL);
                     self.update(index, |up| up.kill_at = None);
                 }
                 _ => {}
@@ -342,7 +342,7 @@ impl Backend {
                 if let Err(cause) = self.service.slots.watch_own(child.pidfd.as_fd(), number) {
                     // Unwatched, its end would never be seen: better none than that.
                     error!("unable to watch the backend: {}", cause.desc());
-                    let _ = killpg(Pid::from_raw(child.pid), Signal::SIGKILL);
+                    signal_group(child.pid, Signal::SIGKILL);
                     let _ = waitpid(Pid::from_raw(child.pid), None);
                     worker.state = State::Down(now + worker.backoff.after(Duration::ZERO));
                     return;
@@ -605,8 +605,8 @@ impl Backend {
     /// TERM to a worker's group now, KILL in a while.
     fn end(&mut self, index: usize, now: Duration) {
         self.update(index, |up| {
-            let _ = killpg(Pid::from_raw(up.pid), Signal::SIGTERM);
-            let _ = killpg(Pid::from_raw(up.pid), Signal::SIGCONT);
+            signal_group(up.pid, Signal::SIGTERM);
+            signal_group(up.pid, Signal::SIGCONT);
             up.kill_at = Some(now + TERM_TO_KILL);
         });
     }
@@ -629,7 +629,7 @@ impl Backend {
     pub(super) fn kill(&mut self) {
         for worker in &self.workers {
             if let State::Up(up) = &worker.state {
-                let _ = killpg(Pid::from_raw(up.pid), Signal::SIGKILL);
+                signal_group(up.pid, Signal::SIGKILL);
             }
         }
     }

@@ -4,18 +4,32 @@
 use crate::report::warning;
 use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use std::os::fd::RawFd;
 use std::path::Path;
 
+/// Descriptors of its own without which doorward cannot even try.
+const FEWEST: u64 = 6;
+
 /// Raises the soft descriptor limit to the hard one; gives the original, which children get back, if it was lower.
-pub(crate) fn raise_descriptor_limit() -> Option<libc::rlimit> {
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
-    if soft >= hard || setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_err() {
-        return None;
+///
+/// # Errors
+/// A sentence with the figures, where not even the first of doorward's own numbers (from `low` on) are within the limit.
+pub(crate) fn raise_descriptor_limit(low: RawFd) -> Result<Option<libc::rlimit>, String> {
+    let needed = u64::try_from(low).unwrap_or(0) + FEWEST;
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return Ok(None);
+    };
+    let raised = soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok();
+    let limit = if raised { hard } else { soft };
+    if limit < needed {
+        return Err(format!(
+            "unable to serve with a descriptor limit of {limit}: {needed} are needed at least (ulimit -n, LimitNOFILE=)"
+        ));
     }
-    Some(libc::rlimit {
+    Ok(raised.then_some(libc::rlimit {
         rlim_cur: soft,
         rlim_max: hard,
-    })
+    }))
 }
 
 /// Warns, with the figures, of each limit that is too low for `max` connections that take `each` descriptors of ours, beside `own`, and a

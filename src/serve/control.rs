@@ -17,10 +17,10 @@ use crate::{clock, sys};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{EpollEvent, EpollTimeout};
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::signalfd::SignalFd;
 use nix::sys::socket::{Shutdown, shutdown};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getpgid};
 use sd_notify::NotifyState;
 use std::collections::VecDeque;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
@@ -632,8 +632,8 @@ impl Control {
             );
         }
         // The child is not reaped yet, so the number is its own. A stopped one could not act on TERM.
-        let _ = killpg(Pid::from_raw(pid), Signal::SIGTERM);
-        let _ = killpg(Pid::from_raw(pid), Signal::SIGCONT);
+        signal_group(pid, Signal::SIGTERM);
+        signal_group(pid, Signal::SIGCONT);
         self.condemned.push_back((now + TERM_TO_KILL, key));
     }
 
@@ -646,7 +646,7 @@ impl Control {
         else {
             return;
         };
-        let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
+        signal_group(pid, Signal::SIGKILL);
         if ended {
             let _ = sys::wait::reap(pid);
             self.service
@@ -664,6 +664,15 @@ impl Control {
         while let Some((_, key)) = self.condemned.pop_front() {
             self.finish_off(key);
         }
+    }
+}
+
+/// Signals the group that a child leads, and the child itself if it has left that group. The child is not reaped yet, so the numbers
+/// are its own.
+pub(super) fn signal_group(pid: libc::pid_t, signal: Signal) {
+    let pid = Pid::from_raw(pid);
+    if killpg(pid, signal).is_err() || getpgid(Some(pid)) != Ok(pid) {
+        let _ = kill(pid, signal);
     }
 }
 

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Counters, Service, SlotsOf};
-use crate::admission::{Full, Peer, Reason, RuleName, Telling, Verdict};
+use crate::admission::{Full, Peer, Reason, RuleName, Telling, User, Verdict};
 use crate::delivery::{Admitted, Beside, Deliver, Held, Trouble};
 use crate::report::{self, Escaped, Kind, Throttle, error, event, warning};
 use crate::source::Listening;
@@ -10,7 +10,7 @@ use crate::sys::socket::PeerName;
 use crate::{clock, sys};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{MsgFlags, recv, send};
+use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
 use std::fmt::Display;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
@@ -273,6 +273,9 @@ impl<'a> Door<'a> {
                     if NO_PROGRAM.open() {
                         error!("unable to run {program}: {cause}");
                     }
+                    if beside.greeted() {
+                        return self.leave_greeted(admitted.connection, user);
+                    }
                     break;
                 }
                 Err(Trouble::TooLarge(bytes)) => {
@@ -287,6 +290,20 @@ impl<'a> Door<'a> {
             }
         }
         self.service.orders.room.release(user);
+    }
+
+    /// Ends a connection that was greeted and has no child: an unread greeting keeps its slot all the same.
+    fn leave_greeted(&self, connection: OwnedFd, user: User) {
+        let _ = shutdown(connection.as_raw_fd(), Shutdown::Write);
+        let greeting = Some(self.keep(connection));
+        let now = clock::now();
+        if self
+            .service
+            .slots
+            .enter(user, Held::Nothing, greeting, now, None)
+        {
+            self.service.bell.ring();
+        }
     }
 
     /// Notes a delivered connection: the log line, and what keeps its slot.

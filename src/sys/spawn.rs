@@ -94,7 +94,7 @@ pub(crate) struct Child {
 pub(crate) enum Failure {
     /// There is no process: a limit, or no memory. Worth trying again.
     NoProcess(io::Error),
-    /// The process was there and could not become the program.
+    /// The process was there, and execve refused.
     NoProgram(io::Error),
 }
 
@@ -119,6 +119,8 @@ struct Shared<'a> {
     origin: Origin,
     /// errno of the step that failed, written by the child into our memory.
     error: libc::c_int,
+    /// Whether that step was execve.
+    at_exec: bool,
 }
 
 /// Creates a child in a process group of its own, with default signals, none blocked, and returns when it runs its program.
@@ -164,6 +166,7 @@ fn start(stack: &mut Stack, job: Job<'_>, origin: Origin) -> Result<Child, Failu
         nofile: job.nofile,
         origin,
         error: 0,
+        at_exec: false,
     };
     let mut pidfd: libc::c_int = -1;
     let flags =
@@ -196,18 +199,14 @@ fn start(stack: &mut Stack, job: Job<'_>, origin: Origin) -> Result<Child, Failu
     while unsafe { libc::waitpid(pid, &raw mut status, libc::__WALL) } == -1
         && io::Error::last_os_error().raw_os_error() == Some(libc::EINTR)
     {}
+    // SAFETY: as above.
+    let at_exec = unsafe { ptr::read_volatile(&raw const shared.at_exec) };
     let cause = io::Error::from_raw_os_error(error);
-    // Without memory for its own table the child got no further than a fork that fails.
-    Err(
-        if matches!(
-            error,
-            libc::ENOMEM | libc::EAGAIN | libc::EMFILE | libc::ENFILE
-        ) {
-            Failure::NoProcess(cause)
-        } else {
-            Failure::NoProgram(cause)
-        },
-    )
+    Err(if at_exec {
+        Failure::NoProgram(cause)
+    } else {
+        Failure::NoProcess(cause)
+    })
 }
 
 /// The child, from clone to exec: system calls only, on memory that the waiting parent owns.
@@ -267,6 +266,7 @@ fn become_program(shared: &mut Shared<'_>) -> libc::c_int {
             8usize,
         )
     };
+    shared.at_exec = true;
     // SAFETY: a C string and two NULL-terminated vectors of C strings, made by `CVec::seal`, all alive while the parent waits.
     unsafe { libc::execve(shared.path, shared.argv.cast(), shared.envp.cast()) };
     errno()
