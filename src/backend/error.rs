@@ -37,7 +37,7 @@ pub enum Error {
 impl Display for Error {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::NotGiven(why) => write!(formatter, "no channel was given: {why}"),
+            Error::NotGiven(why) => write!(formatter, "nothing to receive from was given: {why}"),
             Error::WrongDescriptor(what) => write!(formatter, "the descriptor is not {what}"),
             Error::Untrusted { uid } => {
                 write!(

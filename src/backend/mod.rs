@@ -102,6 +102,7 @@ type Hook = Box<dyn FnMut(&Error) + Send>;
 impl Backend {
     /// Takes descriptor 3 as doorward gives it to a backend that it starts: LISTEN_FDS=1, LISTEN_PID this process,
     /// LISTEN_FDNAMES=handoff. It becomes close-on-exec. The environment is not changed: LISTEN_PID keeps children from believing it.
+    /// Call it early: a program that has put something else on 3 meanwhile finds it refused at best. See sd_listen_fds(3).
     ///
     /// # Errors
     /// `NotGiven`: not started so, or taken already. `WrongDescriptor`: not a connected Unix SEQPACKET socket; it is left alone.

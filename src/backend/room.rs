@@ -14,9 +14,8 @@ const ONE_MESSAGE: usize = sys::scm::MOST_SENT;
 /// # Errors
 /// The system's, but for the limits, which are the answer "no".
 pub(super) fn is_there(any: BorrowedFd<'_>) -> io::Result<bool> {
-    let copies: [Option<OwnedFd>; ONE_MESSAGE];
     let mut failure = None;
-    copies = std::array::from_fn(|_| {
+    let copies: [Option<OwnedFd>; ONE_MESSAGE] = std::array::from_fn(|_| {
         if failure.is_some() {
             return None;
         }

@@ -456,6 +456,39 @@ fn inner_at_the_descriptor_limit() {
     });
     assert!(channel.backend.recv().unwrap().is_some());
     freeing.join().unwrap();
+    more_descriptors_than_fit_cost_their_connection_alone(&mut channel);
+}
+
+/// No doorward sends so many: the room that was looked for is not enough, and the kernel cuts the message short.
+fn more_descriptors_than_fit_cost_their_connection_alone(channel: &mut Channel) {
+    use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+    use std::os::fd::AsRawFd as _;
+    let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let before = open();
+    let (client, server) = UnixStream::pair().unwrap();
+    let many = [server.as_raw_fd(); 100];
+    sendmsg::<()>(
+        channel.sender.as_raw_fd(),
+        &[io::IoSlice::new(&payload("connection", ""))],
+        &[ControlMessage::ScmRights(&many)],
+        MsgFlags::empty(),
+        None,
+    )
+    .unwrap();
+    drop(server);
+    channel.assert_dropped(client, "cut short");
+    // Nor does anything of what was not taken stay open.
+    for names in ["connection:later", "later", "connection:notify"] {
+        let (client, server) = UnixStream::pair().unwrap();
+        let null = File::open("/dev/null").unwrap();
+        channel.send(&payload(names, ""), &[server.as_fd(), null.as_fd()]);
+        drop((server, null));
+        if let Next::Handoff(handoff) = channel.backend.try_recv().unwrap() {
+            drop(handoff);
+        }
+        drop(client);
+    }
+    assert_eq!(open(), before);
 }
 
 #[cfg(feature = "tokio")]

@@ -9,7 +9,7 @@ fn a_web_server_knows_its_callers() {
     let door = Door::new()
         .command("handoff")
         .args(["--mode", "0666", "--notify-to", "none"])
-        .serve([example("http_uid", "tokio")]);
+        .serve([example("http_uid")]);
     let get = |user: &User, path: &str| {
         let mut client = Dial::to(door.socket()).user(user).connect();
         let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");

@@ -9,18 +9,11 @@ use super::support::doorward;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// The path of an example, built if it is not fresh: `cargo test --test it` builds none.
-fn example(name: &str, features: &str) -> PathBuf {
+/// The path of an example, built if it is not fresh: `cargo test --test it` builds none. With the features of tests/run.
+fn example(name: &str) -> PathBuf {
     let profile = doorward().parent().expect("the directory of the binary");
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args([
-        "build",
-        "--quiet",
-        "--example",
-        name,
-        "--features",
-        features,
-    ]);
+    cargo.args(["build", "--quiet", "--example", name, "--features", "tokio"]);
     cargo.args([
         "--manifest-path",
         concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"),

@@ -14,7 +14,7 @@ fn served() -> Served {
     Door::new()
         .command("handoff")
         .args(["--mode", "0666"])
-        .serve([example("watch", "")])
+        .serve([example("watch")])
 }
 
 /// One command and its answer.
@@ -68,7 +68,7 @@ fn the_same_backend_listens_and_doorward_comes_to_it() {
     let mut command = Command::new(probe());
     command
         .arg("listen-pid")
-        .arg(example("watch", ""))
+        .arg(example("watch"))
         .env("LISTEN_FDS", "1");
     raw::place_descriptors(&mut command, vec![(3, listening)]);
     let mut backend = command.spawn().expect("the backend");
