@@ -3,6 +3,10 @@
 
 use std::fmt::Display;
 
+/// Who was asked said no.
+pub(crate) const REFUSED: u8 = 1;
+/// A deadline passed.
+pub(crate) const DEADLINE: u8 = 99;
 /// Wrong use: options, environment, an inherited descriptor that cannot be served.
 pub(crate) const WRONG_USE: u8 = 100;
 /// A system call failed; trying again may help.

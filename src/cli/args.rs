@@ -34,13 +34,19 @@ pub(super) enum Command {
     /// The listening socket is what LISTEN_FDS passes; else descriptor 0, if that is a listening socket; else what --bind names.
     /// Options end at PROG.
     Handoff(Box<Handoff>),
+    /// Connects, puts the connection on descriptors 6 and 7, and becomes PROG, as s6-ipcclient does
+    ///
+    /// PROG has this process's 0, 1 and 2, no other descriptor, and all signals at their defaults. Options end at PATH.
+    Connect(Connect),
 }
 
 impl Command {
-    pub(super) fn common(&mut self) -> &mut Common {
+    /// What the commands that serve have in common.
+    pub(super) fn common(&mut self) -> Option<&mut Common> {
         match self {
-            Command::Spawn(spawn) => &mut spawn.common,
-            Command::Handoff(handoff) => &mut handoff.common,
+            Command::Spawn(spawn) => Some(&mut spawn.common),
+            Command::Handoff(handoff) => Some(&mut handoff.common),
+            Command::Connect(_) => None,
         }
     }
 }
@@ -80,6 +86,40 @@ pub(super) struct Handoff {
     )]
     pub(super) prog: Vec<OsString>,
 }
+
+/// The words of `doorward connect`; its help is that of [`Command::Connect`].
+#[derive(Args, Debug)]
+#[command(override_usage = "doorward connect [OPTIONS] PATH PROG [ARG...]", after_help = EXIT_STATUS_OF_CONNECT)]
+pub(super) struct Connect {
+    /// Type of the socket
+    #[arg(
+        long = "type",
+        value_name = "TYPE",
+        value_enum,
+        default_value = "stream"
+    )]
+    pub(super) kind: Type,
+    /// Take the greeting (11 bytes and a descriptor), and give PROG the notification socket that comes with it on 8; what comes in
+    /// place of a greeting is told as the server's refusal
+    #[arg(long)]
+    pub(super) notify: bool,
+    /// Give up if the connection, and with --notify the greeting, takes longer [default: no limit]
+    #[arg(long, value_name = "SECONDS")]
+    pub(super) connect_timeout: Option<String>,
+    /// Socket to connect to (@NAME: in the abstract namespace), then the program to become, looked up in PATH, and its arguments
+    #[arg(
+        required = true,
+        num_args = 2..,
+        trailing_var_arg = true,
+        value_names = ["PATH", "PROG"],
+        help_heading = "Socket and program"
+    )]
+    pub(super) path_and_prog: Vec<OsString>,
+}
+
+const EXIT_STATUS_OF_CONNECT: &str = "\
+Exit status: that of PROG; else 1 the server refused; 99 no answer in time; 100 wrong use; 101 a bug; 111 a system call failed; 126 PROG is \
+not executable; 127 PROG was not found.";
 
 /// What every command that serves has.
 #[derive(Args, Debug)]

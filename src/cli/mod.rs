@@ -8,7 +8,8 @@ mod serve;
 use crate::exit::{self, Failure};
 use crate::report::{self, Escaped, Kind};
 use crate::source::Activation;
-use crate::{source, sys};
+use crate::{connect, source, sys};
+use args::{Arguments, Command};
 use clap::{CommandFactory as _, FromArgMatches as _};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
@@ -26,9 +27,17 @@ struct Parent {
     journal: bool,
 }
 
+/// What becomes of 0, 1 and 2.
+enum Standard {
+    /// A listening socket among them is served, and /dev/null takes its place.
+    Served,
+    /// Whatever they are, they are the program's that this process becomes.
+    Passed,
+}
+
 impl Parent {
     /// To be called first: no thread is there, nothing was logged, and no descriptor was opened.
-    fn listen() -> std::io::Result<Parent> {
+    fn listen(standard: Standard) -> std::io::Result<Parent> {
         let names = [
             "LISTEN_FDS",
             "LISTEN_PID",
@@ -44,7 +53,10 @@ impl Parent {
         let mut next = || values.next().flatten();
         let (fds, pid, pidfdid, names, notify_socket) = (next(), next(), next(), next(), next());
         let watchdog = watchdog(next(), next());
-        let (stdin, stderr_is_ours) = source::take_standard(plan::LOW)?;
+        let (stdin, stderr_is_ours) = match standard {
+            Standard::Served => source::take_standard(plan::LOW)?,
+            Standard::Passed => (None, true),
+        };
         let journal = report::is_journal(std::env::var_os("JOURNAL_STREAM").as_deref());
         let activation = Activation {
             fds,
@@ -82,7 +94,14 @@ fn watchdog(interval: Option<OsString>, pid: Option<OsString>) -> Option<Duratio
 /// None: failures are logged on standard error, and their exit codes are those of the skarnet tools: 100 wrong use, 111 a system call
 /// failed, 126 found but not executable, 127 not found.
 pub fn main() -> u8 {
-    let parent = match Parent::listen() {
+    let parsed = parse(std::env::args_os());
+    let standard = match &parsed {
+        Ok(Arguments {
+            command: Command::Connect(_),
+        }) => Standard::Passed,
+        _ => Standard::Served,
+    };
+    let parent = match Parent::listen(standard) {
         Ok(parent) => parent,
         Err(error) => {
             return fail(&exit::system(format!(
@@ -91,7 +110,7 @@ pub fn main() -> u8 {
         }
     };
     report::set_up(parent.stderr_is_ours, parent.journal);
-    let arguments = match parse(std::env::args_os()) {
+    let arguments = match parsed {
         Ok(arguments) => arguments,
         Err(error) => {
             // Messages quote words as they were typed: they are made again of words that can forge no line.
@@ -114,7 +133,18 @@ pub fn main() -> u8 {
             ));
         }
     };
-    serve::run(arguments.command, parent).unwrap_or_else(|failure| fail(&failure))
+    run(arguments.command, parent).unwrap_or_else(|failure| fail(&failure))
+}
+
+fn run(mut command: Command, parent: Parent) -> exit::Result<u8> {
+    if let Some(common) = command.common() {
+        report::set_verbosity(plan::verbosity(common)?);
+    }
+    match command {
+        Command::Spawn(words) => serve::run(plan::spawn(*words)?, parent),
+        Command::Handoff(words) => serve::run(plan::handoff(*words)?, parent),
+        Command::Connect(words) => match connect::run(plan::connect(words)?)? {},
+    }
 }
 
 /// A word as a message may show it: escaped where it has control characters.
@@ -129,8 +159,10 @@ fn visible(word: OsString) -> OsString {
 fn parse(words: impl Iterator<Item = OsString>) -> Result<args::Arguments, clap::Error> {
     let matches = args::Arguments::command().try_get_matches_from(words)?;
     let mut arguments = args::Arguments::from_arg_matches(&matches)?;
-    if let Some((_, matches)) = matches.subcommand() {
-        arguments.command.common().admission.take_order(matches);
+    if let Some((_, matches)) = matches.subcommand()
+        && let Some(common) = arguments.command.common()
+    {
+        common.admission.take_order(matches);
     }
     Ok(arguments)
 }

@@ -1,8 +1,9 @@
 //! What the words of the command line mean together; every conflict is settled here.
 #![forbid(unsafe_code)]
 
-use super::args::{Admission, Common, Delivery, Handoff, ReadyWhen, Source, Spawn};
+use super::args::{Admission, Common, Connect, Delivery, Handoff, ReadyWhen, Source, Spawn};
 use crate::admission::{Effect, Limits, Rate, Who};
+use crate::connect::Errand;
 use crate::delivery::{Channels, Layout, NotifyTo};
 use crate::exit::{Result, wrong_use};
 use crate::privileges::{self, Identity};
@@ -168,6 +169,24 @@ pub(super) fn handoff(handoff: Handoff) -> Result<ServePlan> {
         Vec::new(),
         DeliveryPlan::Handoff(plan),
     )
+}
+
+pub(super) fn connect(connect: Connect) -> Result<Errand> {
+    let mut words = connect.path_and_prog.into_iter();
+    let path = words.next().unwrap_or_default();
+    let address = Address::parse(&path).map_err(|why| {
+        let shown = crate::report::Escaped(&path.into_vec()).to_string();
+        wrong_use(format!("unable to connect to {shown}: {why}"))
+    })?;
+    let limit = connect.connect_timeout.as_deref();
+    let limit = limit.map(|text| seconds("--connect-timeout", text, false));
+    Ok(Errand {
+        address,
+        kind: connect.kind,
+        notify: connect.notify,
+        limit: limit.transpose()?,
+        prog: words.collect(),
+    })
 }
 
 fn listening(path: OsString, server: &[String]) -> Result<BackendSource> {

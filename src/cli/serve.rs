@@ -2,8 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::Parent;
-use super::args::Command;
-use super::plan::{self, BackendSource, DeliveryPlan, HandoffPlan, RuleSource, ServePlan};
+use super::plan::{BackendSource, DeliveryPlan, HandoffPlan, RuleSource, ServePlan};
 use crate::admission::{List, Mapping, Room, RuleTree, Rules};
 use crate::delivery::{
     Channel, Delivery, Found, Handing, Landings, Layout, NotifyTo, Program, Recipe, Template, find,
@@ -20,12 +19,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, RwLock};
 
-pub(super) fn run(mut command: Command, parent: Parent) -> exit::Result<u8> {
-    report::set_verbosity(plan::verbosity(command.common())?);
-    let plan = match command {
-        Command::Spawn(spawn) => plan::spawn(*spawn)?,
-        Command::Handoff(handoff) => plan::handoff(*handoff)?,
-    };
+pub(super) fn run(plan: ServePlan, parent: Parent) -> exit::Result<u8> {
     let low = plan.wanted.low;
     // Before this process opens anything: a number that the parent left closed must not turn out to be one of ours.
     named_descriptors(&plan)?;

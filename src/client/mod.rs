@@ -28,12 +28,13 @@ mod error;
 mod process;
 #[cfg(test)]
 mod tests;
-mod welcome;
+pub(crate) mod welcome;
 
 pub use error::Error;
 
 use process::Process;
 use std::ffi::OsStr;
+use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::ExitStatus;
@@ -81,7 +82,7 @@ impl Service {
 
     fn greeted(path: &Path, end: Option<Instant>) -> Result<Service, Error> {
         let connection = dial::connect(path)?;
-        let notification = welcome::take(&connection, end)?;
+        let notification = welcome::take(connection.as_fd(), end)?;
         Ok(Service {
             connection,
             notification,

@@ -1,4 +1,4 @@
-//! The greeting, as a client takes it: eleven bytes and one descriptor, and not a byte more.
+//! The greeting, as a client takes it: eleven bytes and one descriptor, and of a stream not a byte more.
 #![forbid(unsafe_code)]
 
 use super::error::{Error, Unable as _};
@@ -8,7 +8,7 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{SockType, getsockopt, sockopt};
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -17,12 +17,18 @@ const REFUSAL: usize = 1024;
 /// How long the rest of a refusal is waited for: who refuses closes the connection.
 const REFUSAL_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Takes the greeting; `end` limits the wait.
-pub(super) fn take(connection: &UnixStream, end: Option<Instant>) -> Result<UnixStream, Error> {
+/// Takes the greeting from a stream or SEQPACKET connection, which is lent; `end` limits the wait.
+pub(crate) fn take(connection: BorrowedFd<'_>, end: Option<Instant>) -> Result<UnixStream, Error> {
+    // What does not fit of a record is lost, so there is room for a refusal; a stream keeps what follows the greeting.
+    let records = getsockopt(&connection, sockopt::SockType) == Ok(SockType::SeqPacket);
     let mut text = Vec::with_capacity(greeting::TEXT.len());
     let mut descriptors = Vec::new();
     while text.len() < greeting::TEXT.len() {
-        let room = greeting::TEXT.len() - text.len();
+        let room = if records {
+            REFUSAL
+        } else {
+            greeting::TEXT.len() - text.len()
+        };
         if !receive(connection, room, &mut text, &mut descriptors, end)? {
             return Err(if text.is_empty() {
                 Error::Closed
@@ -30,7 +36,7 @@ pub(super) fn take(connection: &UnixStream, end: Option<Instant>) -> Result<Unix
                 Error::Refused(readable(&text))
             });
         }
-        if !greeting::TEXT.starts_with(&text) {
+        if !greeting::TEXT.starts_with(&text) || (records && text != greeting::TEXT) {
             return Err(refusal(connection, text));
         }
     }
@@ -49,7 +55,7 @@ pub(super) fn take(connection: &UnixStream, end: Option<Instant>) -> Result<Unix
 
 /// Appends at most `most` bytes and what came with them; false at the end of file.
 fn receive(
-    connection: &UnixStream,
+    connection: BorrowedFd<'_>,
     most: usize,
     text: &mut Vec<u8>,
     descriptors: &mut Vec<OwnedFd>,
@@ -58,8 +64,7 @@ fn receive(
     let mut buffer = vec![0; most];
     loop {
         wait(connection, end)?;
-        let received = match sys::scm::receive(connection.as_fd(), &mut buffer, libc::MSG_DONTWAIT)
-        {
+        let received = match sys::scm::receive(connection, &mut buffer, libc::MSG_DONTWAIT) {
             Ok(received) => received,
             Err(error)
                 if matches!(
@@ -73,7 +78,8 @@ fn receive(
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(false),
             Err(error) => return Err(Error::System("receive the greeting", error)),
         };
-        if received.truncated {
+        // What is longer is no greeting, so that nothing that came with it matters.
+        if received.truncated && received.length <= greeting::TEXT.len() {
             return Err(Error::System(
                 "receive the greeting's descriptor",
                 Errno::EMFILE.into(),
@@ -85,7 +91,7 @@ fn receive(
     }
 }
 
-fn wait(connection: &UnixStream, end: Option<Instant>) -> Result<(), Error> {
+fn wait(connection: BorrowedFd<'_>, end: Option<Instant>) -> Result<(), Error> {
     loop {
         let limit = match end {
             None => PollTimeout::NONE,
@@ -99,10 +105,7 @@ fn wait(connection: &UnixStream, end: Option<Instant>) -> Result<(), Error> {
                     .unwrap_or(PollTimeout::MAX)
             }
         };
-        match poll(
-            &mut [PollFd::new(connection.as_fd(), PollFlags::POLLIN)],
-            limit,
-        ) {
+        match poll(&mut [PollFd::new(connection, PollFlags::POLLIN)], limit) {
             Ok(0) | Err(Errno::EINTR) => {}
             result => return result.map(drop).unable("wait for the greeting"),
         }
@@ -110,7 +113,7 @@ fn wait(connection: &UnixStream, end: Option<Instant>) -> Result<(), Error> {
 }
 
 /// The rest of what is no greeting, as far as it comes.
-fn refusal(connection: &UnixStream, mut text: Vec<u8>) -> Error {
+fn refusal(connection: BorrowedFd<'_>, mut text: Vec<u8>) -> Error {
     let end = Some(Instant::now() + REFUSAL_PATIENCE);
     let mut unwanted = Vec::new();
     while text.len() < REFUSAL {

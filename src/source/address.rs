@@ -64,7 +64,7 @@ impl Address {
     }
 
     /// The directory and the last component of a path.
-    pub(super) fn split(path: &Path) -> (&Path, &OsStr) {
+    pub(crate) fn split(path: &Path) -> (&Path, &OsStr) {
         let directory = path
             .parent()
             .filter(|parent| !parent.as_os_str().is_empty())
@@ -73,7 +73,7 @@ impl Address {
     }
 
     /// The path as a socket address, if it is short enough to be one.
-    pub(super) fn short(path: &Path) -> Option<UnixAddr> {
+    pub(crate) fn short(path: &Path) -> Option<UnixAddr> {
         if path.as_os_str().len() > LONGEST_ADDRESS {
             None
         } else {

@@ -25,7 +25,7 @@ pub(crate) enum Type {
 }
 
 impl Type {
-    fn of(self) -> SockType {
+    pub(crate) fn of(self) -> SockType {
         match self {
             Type::Stream => SockType::Stream,
             Type::Seqpacket => SockType::SeqPacket,

@@ -70,6 +70,17 @@ pub(crate) fn replace(fd: BorrowedFd<'_>, at: &OwnedFd) -> io::Result<()> {
     cvt(unsafe { libc::dup3(fd.as_raw_fd(), at.as_raw_fd(), libc::O_CLOEXEC) }).map(drop)
 }
 
+/// Puts a copy of `fd` on number `at`, where it passes through exec. Whatever stood there is closed: it must be no value's of this
+/// process, as when all of them were lifted above `at`.
+pub(crate) fn place(fd: BorrowedFd<'_>, at: RawFd) -> io::Result<()> {
+    if fd.as_raw_fd() == at {
+        // dup2 onto itself would leave close-on-exec set.
+        return keep_through_exec(at);
+    }
+    // SAFETY: numbers only; by the contract above nobody in this process owns what stood at `at`, and nobody will own the copy.
+    cvt(unsafe { libc::dup2(fd.as_raw_fd(), at) }).map(drop)
+}
+
 /// Puts /dev/null (or whatever `null` is) on one of 0, 1, 2, where it passes through exec.
 pub(crate) fn replace_standard(null: BorrowedFd<'_>, standard: RawFd) -> io::Result<()> {
     if !(0..=2).contains(&standard) {

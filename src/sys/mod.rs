@@ -11,6 +11,8 @@ pub(crate) mod cvec;
 pub(crate) mod env;
 #[cfg(feature = "cli")]
 pub(crate) mod epoll;
+#[cfg(feature = "cli")]
+pub(crate) mod exec;
 pub(crate) mod fd;
 #[cfg(feature = "cli")]
 pub(crate) mod log;

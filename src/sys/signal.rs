@@ -62,6 +62,11 @@ pub(crate) fn set_up() -> io::Result<SignalFd> {
     )?)
 }
 
+/// Every signal at its default, for a program that takes this process over.
+pub(super) fn all_default() -> io::Result<()> {
+    (1..=64).try_for_each(|number| reset(number).map(drop))
+}
+
 /// Sets one signal to its default; says whether it was ignored.
 ///
 /// The bare system call, because the C library refuses to touch 32 and 33, which some parents leave ignored.

@@ -10,6 +10,7 @@
 //! | `life` | from readiness to the end: signals, reload, drain, watchdog, status, logs, overload, bad input |
 //! | `admission` | who is it, may it, is there room: rules, limits, refusals |
 //! | `delivery` | what a child gets and how it ends |
+//! | `connect` | the client's side: what its program gets, and servers that do not want it |
 //! | `units` | the units under the real systemd, and what checks them |
 //! | `s6`, `runit`, `inetd` | the files of contrib under the real supervisors, and sockets that they hand over |
 //! | `library` | backends and clients made with the library, and its examples, with doorward between them |
@@ -25,6 +26,7 @@ mod support;
 
 mod admission;
 mod delivery;
+mod connect;
 mod harness;
 mod harness_door;
 mod harness_systemd;

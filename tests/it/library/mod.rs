@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// The path of an example, built if it is not fresh: `cargo test --test it` builds none. With the features of tests/run.
-fn example(name: &str) -> PathBuf {
+pub(super) fn example(name: &str) -> PathBuf {
     let profile = doorward().parent().expect("the directory of the binary");
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["build", "--quiet", "--example", name, "--features", "tokio"]);
