@@ -1,0 +1,3 @@
+module doorward.invalid/backend
+
+go 1.19
