@@ -11,7 +11,7 @@ use std::os::fd::AsFd as _;
 const SOON: Duration = Duration::from_secs(20);
 
 fn take(connection: &UnixStream) -> Result<UnixStream, Error> {
-    welcome::take(connection, Some(Instant::now() + SOON))
+    welcome::take(connection.as_fd(), Some(Instant::now() + SOON))
 }
 
 fn greeted(text: &[u8], descriptors: &[std::os::fd::BorrowedFd<'_>]) -> Result<UnixStream, Error> {
@@ -83,7 +83,7 @@ fn a_refusal_is_told_in_the_service_s_words_limited_and_without_control_characte
 #[test]
 fn a_service_that_closes_without_a_word_is_closed_and_one_that_says_nothing_times_out() {
     let (ours, theirs) = UnixStream::pair().unwrap();
-    let result = welcome::take(&ours, Some(Instant::now() + Duration::from_millis(30)));
+    let result = welcome::take(ours.as_fd(), Some(Instant::now() + Duration::from_millis(30)));
     assert!(matches!(result, Err(Error::TimedOut)), "{result:?}");
     drop(theirs);
     let result = take(&ours);

@@ -3,7 +3,7 @@
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 
-use crate::support::{Client, Door, Served, eventually, inspect};
+use crate::support::{Client, Door, Served, User, eventually, inspect};
 
 const CROWD: usize = 2000;
 
@@ -111,8 +111,10 @@ fn a_full_descriptor_table_pauses_the_service() {
 fn a_full_process_table_pauses_the_service() {
     need!(root, "prlimit", "setpriv");
     let door = Door::new().args(["--inetd", "--max", "0"]);
-    std::os::unix::fs::chown(door.dir(), Some(7987), None).unwrap();
-    let user = ["setpriv", "--reuid=7987", "--regid=7987", "--clear-groups"];
+    let uid = User::unique().uid;
+    std::os::unix::fs::chown(door.dir(), Some(uid), None).unwrap();
+    let [reuid, regid] = ["reuid", "regid"].map(|option| format!("--{option}={uid}"));
+    let user = ["setpriv", &reuid, &regid, "--clear-groups"];
     // Threads of doorward count.
     let door = door
         .wrap(user)

@@ -1,5 +1,7 @@
 //! Who a client connects as.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 /// Ids that need not be known to the system: the kernel reports them as they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
@@ -30,6 +32,13 @@ impl User {
     /// `nobody:nogroup` of Debian.
     pub fn nobody() -> User {
         User::new(65534, 65534)
+    }
+
+    /// A user that no other test has, on this machine or in this process: the kernel counts some things by user.
+    pub fn unique() -> User {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let id = 1_000_000 + std::process::id() * 64 + COUNT.fetch_add(1, Ordering::Relaxed);
+        User::new(id, id)
     }
 
     /// Who runs the tests.
