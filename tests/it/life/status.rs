@@ -92,7 +92,8 @@ fn sigusr1_logs_the_status() {
 fn sigusr2_does_nothing() {
     let mut door = Door::new().serve(echo());
     let mut client = served(door.connect());
-    let (log, told) = (door.log().len(), notices_with(&door, "1").len());
+    door.wait_log("doorward: ready");
+    let log = door.log().len();
     for _ in 0..20 {
         door.signal(Signal::SIGUSR2);
     }
@@ -100,7 +101,7 @@ fn sigusr2_does_nothing() {
 
     door.wait_log("doorward: status ");
     assert_eq!(door.log().len(), log + 1, "{:?}", door.log());
-    assert!(notices_with(&door, "RELOADING").is_empty() && told > 0);
+    assert!(notices_with(&door, "RELOADING").is_empty());
     super::assert_echoes(&mut client);
     assert_serves(&door);
     assert!(door.stop().success());

@@ -110,10 +110,10 @@ fn pings_stop_while_a_door_hangs_and_come_again_when_it_moves() {
     // Running the program now waits for the lease, and with it the door that creates the child.
     let lease = stall(&program);
     let mut stuck = door.connect();
-    door.wait_log("a door has stood still");
+    door.wait_log("has stood still");
     let before = notices_with(&door, PING).len();
-    door.wait_log("a door has stood still");
-    door.wait_log("a door has stood still");
+    door.wait_log("has stood still");
+    door.wait_log("has stood still");
     assert_eq!(notices_with(&door, PING).len(), before);
 
     drop(lease);
