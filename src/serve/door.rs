@@ -24,6 +24,9 @@ const LAST_TRIES: Duration = Duration::from_secs(3);
 /// What is read and dropped from a refused client, so that it reads the deny text and no reset.
 const DROP_LIMIT: usize = 64 * 1024;
 
+/// All that doors are short of, in accept or after it, makes one line a second together.
+static SHORT: Throttle = Throttle::new();
+
 /// What the control thread knows of a door.
 pub(super) struct DoorState {
     /// The socket that it stands at.
@@ -220,7 +223,6 @@ impl<'a> Door<'a> {
 
     /// Delivers the connection, trying again as long as only a limit is in the way.
     fn deliver(&mut self, admitted: Admitted<'_>, rule: &RuleName, slots: u32) {
-        static NOT_DELIVERED: Throttle = Throttle::new();
         static NO_PROGRAM: Throttle = Throttle::new();
         let user = admitted.peer.uid;
         let mut beside = Beside::default();
@@ -241,7 +243,7 @@ impl<'a> Door<'a> {
                     break;
                 }
                 Err(Trouble::Later(what, cause)) => {
-                    if NOT_DELIVERED.open() {
+                    if SHORT.open() {
                         warning!(
                             "unable to {what}: {cause}; pausing {PAUSE} ms, {slots} connections open"
                         );
@@ -261,7 +263,7 @@ impl<'a> Door<'a> {
                     self.pause();
                 }
                 Err(Trouble::Client(what, cause)) => {
-                    if NOT_DELIVERED.open() {
+                    if SHORT.open() {
                         warning!(
                             "unable to {what}: {cause}; closing the connection of {}",
                             admitted.peer
@@ -279,7 +281,7 @@ impl<'a> Door<'a> {
                     break;
                 }
                 Err(Trouble::TooLarge(bytes)) => {
-                    if NOT_DELIVERED.open() {
+                    if SHORT.open() {
                         error!(
                             "unable to hand a connection off: rule {rule} makes a message of {bytes} bytes, over the limit; closing the connection of {}",
                             admitted.peer
@@ -383,7 +385,6 @@ impl<'a> Door<'a> {
 
     /// Whether this door goes on after a failed accept; false when the socket will give no further connection.
     fn survives(&self, cause: &io::Error, socket: &Listening) -> bool {
-        static NO_ACCEPT: Throttle = Throttle::new();
         let address = &socket.address;
         match cause.raw_os_error().map(Errno::from_raw) {
             // A signal (told to leave, perhaps), or a client that went away while it was in the queue.
@@ -401,7 +402,7 @@ impl<'a> Door<'a> {
             Some(Errno::EINVAL) => {
                 if !self.state.is_to_leave()
                     && !self.service.is_retired(self.state.socket)
-                    && NO_ACCEPT.open()
+                    && SHORT.open()
                 {
                     error!(
                         "unable to accept on {address}: another holder of the socket has shut it down"
@@ -410,7 +411,7 @@ impl<'a> Door<'a> {
                 false
             }
             _ => {
-                if NO_ACCEPT.open() {
+                if SHORT.open() {
                     warning!(
                         "unable to accept: {cause}; pausing {PAUSE} ms, {} connections open",
                         self.service.orders.room.slots()

@@ -25,8 +25,8 @@
 mod support;
 
 mod admission;
-mod delivery;
 mod connect;
+mod delivery;
 mod harness;
 mod harness_door;
 mod harness_systemd;
