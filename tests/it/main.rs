@@ -7,6 +7,7 @@
 //! | `harness_door` | the same of running doors |
 //! | `harness_systemd` | the same of the systemd in namespaces |
 //! | `source` | where the listening socket comes from: inherited or bound |
+//! | `handoff` | connections given to backends that live on, started or listening, whatever these do; the storm of kills |
 //! | `units` | the units under the real systemd, and what checks them |
 //! | `s6`, `runit`, `inetd` | the files of contrib under the real supervisors, and sockets that they hand over |
 //! | `manual` | what people read: the man page and the README say what the program does |
@@ -18,6 +19,7 @@
 #[macro_use]
 mod support;
 
+mod handoff;
 mod harness;
 mod harness_door;
 mod harness_systemd;
