@@ -8,17 +8,14 @@ use crate::report::Escaped;
 use crate::source::{Address, Type};
 use crate::sys;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
 use nix::sys::socket::{
-    AddressFamily, SockFlag, UnixAddr, connect, setsockopt, socket, sockopt::SendTimeout,
+    AddressFamily, SockFlag, connect, setsockopt, socket, sockopt::SendTimeout,
 };
-use nix::sys::stat::Mode;
 use nix::sys::time::{TimeVal, TimeValLike as _};
 use std::convert::Infallible;
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Numbers from here on are the program's in no case.
@@ -95,7 +92,10 @@ fn dial(errand: &Errand, end: Option<Instant>) -> exit::Result<OwnedFd> {
     )
     .unable("create a socket")?;
     // Held until connect is done, for a path that leads through it.
-    let (_directory, address) = reach(&errand.address)?;
+    let (_directory, address) = errand
+        .address
+        .reach()
+        .unable(format!("connect to {}", errand.address))?;
     loop {
         // The wait for room in the server's queue is what connect(2) takes time for.
         limit_wait(socket.as_fd(), end).map_err(|_| too_late(errand))?;
@@ -126,25 +126,6 @@ fn limit_wait(socket: BorrowedFd<'_>, end: Option<Instant>) -> nix::Result<()> {
         return Err(Errno::ETIMEDOUT);
     }
     setsockopt(&socket, SendTimeout, &TimeVal::microseconds(left))
-}
-
-/// The socket address, and the directory through which it leads if the path is too long for one.
-fn reach(address: &Address) -> exit::Result<(Option<OwnedFd>, UnixAddr)> {
-    let unable = format!("connect to {address}");
-    let path = match address {
-        Address::Path(path) => path,
-        Address::Abstract(name) => return Ok((None, UnixAddr::new_abstract(name).unable(unable)?)),
-        Address::Unnamed => return Err(exit::wrong_use("connect needs a name")),
-    };
-    if let Some(short) = Address::short(path) {
-        return Ok((None, short));
-    }
-    let (parent, name) = Address::split(path);
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let directory = open(parent, flags, Mode::empty()).unable(unable.clone())?;
-    let entry = format!("/proc/self/fd/{}", directory.as_raw_fd());
-    let through = UnixAddr::new(&Path::new(&entry).join(name)).unable(unable)?;
-    Ok((Some(directory), through))
 }
 
 fn too_late(errand: &Errand) -> Failure {

@@ -47,7 +47,7 @@ impl Room {
         self.tally().reserve(&self.limits, user, now)
     }
 
-    /// Takes a slot for a reserved place; where there is none, calls `full` (without the lock) and waits. Gives the slots taken.
+    /// Takes a slot for a reserved place; where there is none, calls `full` (without the lock, counted as waiting) and waits. Gives the slots taken.
     pub(crate) fn enter(&self, full: impl FnOnce()) -> u32 {
         let mut tally = self.tally();
         if tally.enter(&self.limits, self.goes_beyond()) {

@@ -77,7 +77,7 @@ pub(super) enum BackendSource {
     },
     /// Where it listens, and who it may be, each with its text.
     Listening {
-        path: PathBuf,
+        address: Address,
         servers: Vec<(Effect, Who, String)>,
     },
 }
@@ -133,6 +133,12 @@ pub(super) fn handoff(handoff: Handoff) -> Result<ServePlan> {
     let words = handoff.delivery;
     let backend = match words.backend {
         Some(path) => listening(path, &words.server)?,
+        // The parser lets this pass: what excludes --backend excludes the need of it, too.
+        None if !words.server.is_empty() => {
+            return Err(wrong_use(
+                "--server and PROG make no sense together: it says who may serve --backend",
+            ));
+        }
         None => {
             let workers = words.workers.unwrap_or(1);
             if workers == 0 {
@@ -190,13 +196,10 @@ pub(super) fn connect(connect: Connect) -> Result<Errand> {
 }
 
 fn listening(path: OsString, server: &[String]) -> Result<BackendSource> {
-    let shown = crate::report::Escaped(&path.clone().into_vec()).to_string();
-    let path = PathBuf::from(path);
-    if nix::sys::socket::UnixAddr::new(&path).is_err() || path.as_os_str().is_empty() {
-        return Err(wrong_use(format!(
-            "--backend {shown}: not a path that a socket can have"
-        )));
-    }
+    let address = Address::parse(&path).map_err(|why| {
+        let shown = crate::report::Escaped(&path.clone().into_vec()).to_string();
+        wrong_use(format!("--backend {shown}: {why}"))
+    })?;
     let mut servers = Vec::new();
     for text in server {
         match Who::parse(text) {
@@ -217,7 +220,7 @@ fn listening(path: OsString, server: &[String]) -> Result<BackendSource> {
             "user:0".to_owned(),
         ));
     }
-    Ok(BackendSource::Listening { path, servers })
+    Ok(BackendSource::Listening { address, servers })
 }
 
 fn serve(

@@ -172,9 +172,9 @@ fn backend(
                 nofile,
             }))
         }
-        (BackendSource::Listening { path, servers }, _) => {
+        (BackendSource::Listening { address, servers }, _) => {
             let servers = List::resolve(&servers).map_err(wrong_use)?;
-            Ok(BackendPlan::Listening { path, servers })
+            Ok(BackendPlan::Listening { address, servers })
         }
         (BackendSource::Started { .. }, None) => {
             Err(wrong_use("handoff needs a program or --backend"))

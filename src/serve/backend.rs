@@ -26,7 +26,6 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -40,6 +39,9 @@ const SUCCESS: Duration = Duration::from_secs(10);
 /// How soon what a limit refused is tried again.
 const SOON: Duration = Duration::from_millis(100);
 
+/// Messages on the notification socket that are read in one go.
+const AT_ONCE: usize = 64;
+
 /// Numbers by which the poll reports our descriptors; workers have [`WORKER`] and above, a new one for each start.
 pub(super) const NOTIFY: u32 = 8;
 pub(super) const CONNECTION: u32 = 9;
@@ -50,7 +52,7 @@ pub(crate) enum BackendPlan {
     Started(Workers),
     /// One that listens on a SEQPACKET socket of its own, and is served only if it is one of these.
     Listening {
-        path: PathBuf,
+        address: Address,
         servers: List,
     },
 }
@@ -440,7 +442,11 @@ impl Backend {
     /// What workers say on the notification socket; others are not heard.
     fn hear(&mut self, _now: Duration) {
         let mut text = [0; 4096];
-        while let Some((socket, _)) = &self.notify {
+        // Everybody may send here, without end: the other events have their turn in between.
+        for _ in 0..AT_ONCE {
+            let Some((socket, _)) = &self.notify else {
+                return;
+            };
             let Ok(received) = scm::receive(socket.as_fd(), &mut text, libc::MSG_DONTWAIT) else {
                 return;
             };
@@ -472,14 +478,15 @@ impl Backend {
     /// Connects to a listening backend, looks who it is, and gives it the channel.
     fn connect(&mut self, now: Duration) {
         static WAITING: Throttle = Throttle::new();
-        let BackendPlan::Listening { path, servers } = self.plan else {
+        let BackendPlan::Listening { address, servers } = self.plan else {
             return;
         };
         self.connect_at = None;
-        let shown = Address::Path(path.clone());
-        match self.try_to_connect(path, servers) {
+        match self.try_to_connect(address, servers) {
             Ok(connection) => {
-                event!("backend start path={shown}");
+                event!("backend start path={address}");
+                // That it is there again is all that doorward can see of its success.
+                self.backoff = Backoff::default();
                 self.connection = Some((connection, now));
             }
             Err(cause) => {
@@ -487,7 +494,7 @@ impl Backend {
                 self.connect_at = Some(now + pause);
                 if WAITING.open() {
                     event!(
-                        "backend wait path={shown} cause={} again={}",
+                        "backend wait path={address} cause={} again={}",
                         Escaped(cause.to_string().as_bytes()),
                         Seconds(pause)
                     );
@@ -496,7 +503,7 @@ impl Backend {
         }
     }
 
-    fn try_to_connect(&self, path: &std::path::Path, servers: &List) -> io::Result<OwnedFd> {
+    fn try_to_connect(&self, address: &Address, servers: &List) -> io::Result<OwnedFd> {
         let connection = socket(
             AddressFamily::Unix,
             SockType::SeqPacket,
@@ -504,7 +511,8 @@ impl Backend {
             None,
         )?;
         let connection = sys::fd::lift(connection, self.handing.low)?;
-        connect(connection.as_raw_fd(), &UnixAddr::new(path)?)?;
+        let (_directory, address) = address.reach()?;
+        connect(connection.as_raw_fd(), &address)?;
         let mut server = Peer::default();
         server.identify(connection.as_fd(), &Mapping::read())?;
         if !matches!(servers.judge(&server), Verdict::Allow { .. }) {
@@ -546,10 +554,10 @@ impl Backend {
         let pause = self.backoff.after(lived);
         self.connection = None;
         self.connect_at = Some(now + pause);
-        if let BackendPlan::Listening { path, .. } = self.plan {
+        if let BackendPlan::Listening { address, .. } = self.plan {
             event!(
                 "backend exit path={} seconds={} again={}",
-                Address::Path(path.clone()),
+                address,
                 Seconds(lived),
                 Seconds(pause)
             );

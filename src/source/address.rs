@@ -2,9 +2,13 @@
 #![forbid(unsafe_code)]
 
 use crate::report::Escaped;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
 use nix::sys::socket::UnixAddr;
+use nix::sys::stat::Mode;
 use std::ffi::{OsStr, OsString};
 use std::fmt::{self, Display};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
@@ -79,6 +83,25 @@ impl Address {
         } else {
             UnixAddr::new(path).ok()
         }
+    }
+
+    /// The socket address of a peer there, and the directory through which it leads if the path is too long for one: to be held until
+    /// the connection stands.
+    pub(crate) fn reach(&self) -> nix::Result<(Option<OwnedFd>, UnixAddr)> {
+        let path = match self {
+            Address::Path(path) => path,
+            Address::Abstract(name) => return Ok((None, UnixAddr::new_abstract(name)?)),
+            Address::Unnamed => return Err(Errno::EINVAL),
+        };
+        if let Some(short) = Address::short(path) {
+            return Ok((None, short));
+        }
+        let (parent, name) = Address::split(path);
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let directory = open(parent, flags, Mode::empty())?;
+        let entry = format!("/proc/self/fd/{}", directory.as_raw_fd());
+        let through = UnixAddr::new(&Path::new(&entry).join(name))?;
+        Ok((Some(directory), through))
     }
 
     /// The text of IPCLOCALPATH: the path as it is, an abstract name with `@` and odd bytes as `\xNN`.
