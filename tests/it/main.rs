@@ -9,6 +9,7 @@
 //! | `source` | where the listening socket comes from: inherited or bound |
 //! | `units` | the units under the real systemd, and what checks them |
 //! | `s6`, `runit`, `inetd` | the files of contrib under the real supervisors, and sockets that they hand over |
+//! | `backends` | the backends of contrib in Python, C and Go, and the units of a hand-off |
 //! | `manual` | what people read: the man page and the README say what the program does |
 //! | `programs` | real programs behind the door, by the bridges of contrib, and the demonstration |
 //!
@@ -18,6 +19,7 @@
 #[macro_use]
 mod support;
 
+mod backends;
 mod harness;
 mod harness_door;
 mod harness_systemd;
