@@ -1,9 +1,11 @@
-//! The parts that are built at run time with `cc`: the smallest child and the floor.
+//! The parts that are made at run time: the smallest child and the floor, built with `cc`, and a directory of rules.
 #![forbid(unsafe_code)]
 
 use super::scratch::Scratch;
 use anyhow::{Context, Result, bail};
+use nix::unistd::geteuid;
 use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -25,17 +27,18 @@ impl Parts {
             "-no-pie",
             "-Wl,--build-id=none",
         ];
-        compile("child.c", &no_libc, &child)?;
+        compile("common/child.c", &no_libc, &child)?;
         let floor = scratch.join("floor");
-        compile("floor.c", &["-pthread"], &floor)?;
+        compile("common/floor.c", &["-pthread"], &floor)?;
         Ok(Self { child, floor })
     }
 }
 
-fn compile(source: &str, options: &[&str], output: &Path) -> Result<()> {
+/// Builds `output` from one file below benches/.
+pub fn compile(source: &str, options: &[&str], output: &Path) -> Result<()> {
     let compiler = std::env::var_os("CC").unwrap_or_else(|| OsString::from("cc"));
     let source = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("benches/common")
+        .join("benches")
         .join(source);
     let status = Command::new(&compiler)
         .args(["-O2", "-Wall", "-Wextra", "-static"])
@@ -53,4 +56,16 @@ fn compile(source: &str, options: &[&str], output: &Path) -> Result<()> {
         bail!("unable to compile {}: {status}", source.display());
     }
     Ok(())
+}
+
+/// Ten entries in the format of the s6 accessrules; ours is found at the second place that is looked at, `uid/N`.
+pub fn write_rules(directory: &Path) -> Result<()> {
+    let others = (0..6).map(|other| format!("uid/{}", 4_000_000 + other));
+    let groups = (0..2).map(|other| format!("gid/{}", 4_000_000 + other));
+    for entry in others.chain(groups).chain([format!("uid/{}", geteuid())]) {
+        fs::create_dir_all(directory.join(&entry))?;
+        fs::write(directory.join(&entry).join("allow"), "")?;
+    }
+    fs::create_dir_all(directory.join("uid/default"))?;
+    Ok(fs::write(directory.join("uid/default/deny"), "")?)
 }

@@ -2,14 +2,15 @@
 #![forbid(unsafe_code)]
 
 use super::common::load::{self, Cell};
-use super::common::parts::Parts;
+use super::common::parts::{Parts, write_rules};
+use super::common::rate;
 use super::common::scratch::Scratch;
 use super::common::server::Server;
 use super::common::systemd::Systemd;
 use super::options::Options;
 use super::peers::{self, Peer, Places, Start, Units};
 use anyhow::{Context, Result};
-use nix::unistd::{Pid, geteuid};
+use nix::unistd::Pid;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -124,6 +125,11 @@ impl<'a> Bench<'a> {
         Ok(peers::units(&doorward, &child))
     }
 
+    /// Starts a row, by its index.
+    pub fn start_row(&self, row: usize) -> Result<Running<'_>> {
+        self.start(self.peers.get(row).context("no such row")?)
+    }
+
     /// Starts a row.
     pub fn start(&self, peer: &Peer) -> Result<Running<'_>> {
         match &peer.start {
@@ -199,16 +205,17 @@ enum By<'a> {
     },
 }
 
-impl Running<'_> {
-    /// Measures one cell.
-    pub fn load(&mut self, clients: usize, seconds: f64) -> Result<Cell> {
+impl rate::Running for Running<'_> {
+    fn load(&mut self, clients: usize, seconds: f64) -> Result<Cell> {
         let cell = load::run(&self.wrapper, self.generator, self.socket, clients, seconds);
         cell.with_context(|| match &self.by {
             By::Us(server) => format!("its last words: {:?}", server.last_words()),
             By::Systemd { .. } => "under systemd".to_owned(),
         })
     }
+}
 
+impl Running<'_> {
     pub fn socket(&self) -> &Path {
         self.socket
     }
@@ -236,16 +243,4 @@ impl Drop for Running<'_> {
             let _ = systemd.systemctl(&["stop", SOCKET_UNIT, services]);
         }
     }
-}
-
-/// Ten entries in the format of the s6 accessrules; ours is found at the second place that is looked at, `uid/N`.
-fn write_rules(directory: &Path) -> Result<()> {
-    let others = (0..6).map(|other| format!("uid/{}", 4_000_000 + other));
-    let groups = (0..2).map(|other| format!("gid/{}", 4_000_000 + other));
-    for entry in others.chain(groups).chain([format!("uid/{}", geteuid())]) {
-        fs::create_dir_all(directory.join(&entry))?;
-        fs::write(directory.join(&entry).join("allow"), "")?;
-    }
-    fs::create_dir_all(directory.join("uid/default"))?;
-    Ok(fs::write(directory.join("uid/default/deny"), "")?)
 }

@@ -4,6 +4,7 @@
 use super::bench::Bench;
 use super::common::load::{ANSWER, Cell};
 use super::common::memory::Memory;
+use super::common::rate::Running as _;
 use super::common::stats::Shuffle;
 use super::peers::{DOORWARD, FLOOR, S6};
 use anyhow::{Context, Result, bail};

@@ -3,6 +3,7 @@
 
 use super::bench::Bench;
 use super::common::memory::Memory;
+use super::common::rate::Running as _;
 use super::peers::{DOORWARD, Peer, S6};
 use anyhow::Result;
 

@@ -10,12 +10,11 @@ mod held;
 mod idle;
 mod options;
 mod peers;
-mod rate;
 mod report;
 
 use anyhow::Result;
 use bench::Bench;
-use common::{load, machine, parts::Parts, scratch};
+use common::{load, machine, parts::Parts, rate, scratch};
 use options::Options;
 use std::path::Path;
 use std::process::ExitCode;
@@ -54,7 +53,7 @@ fn measure(options: &Options) -> Result<()> {
 
     println!("Machine: {}\n", machine::describe(doorward));
     if options.wants("rate") {
-        let rounds = rate::measure(&bench);
+        let rounds = rate::measure(&options.plan(), bench.peers.len(), |row| bench.start_row(row));
         report::rate(&bench, &rounds)?;
     }
     if options.wants("held") {

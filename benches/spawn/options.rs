@@ -1,6 +1,7 @@
 //! The command line of the benchmark: `cargo bench --bench spawn -- OPTIONS`.
 #![forbid(unsafe_code)]
 
+use super::common::rate::Plan;
 use anyhow::Result;
 use clap::Parser;
 use std::path::PathBuf;
@@ -20,7 +21,7 @@ pub struct Options {
     quick: bool,
     /// Numbers of clients that connect at the same time
     #[arg(long, value_delimiter = ',', default_value = "1,8,64")]
-    pub clients: Vec<usize>,
+    clients: Vec<usize>,
     /// Numbers of connections that are held open meanwhile
     #[arg(long, value_delimiter = ',', default_value = "0,1000,5000")]
     pub held: Vec<usize>,
@@ -50,6 +51,15 @@ impl Options {
             options.held.retain(|held| *held <= 1000);
         }
         Ok(options)
+    }
+
+    /// How much is measured of the rates.
+    pub fn plan(&self) -> Plan {
+        Plan {
+            rounds: self.rounds,
+            seconds: self.seconds,
+            clients: self.clients.clone(),
+        }
     }
 
     /// Whether this part is to be run.

@@ -2,138 +2,24 @@
 #![forbid(unsafe_code)]
 
 use super::bench::Bench;
-use super::common::load::{Cell, Errors};
+use super::common::rate::Measured;
 use super::common::stats::Spread;
+use super::common::table::{Table, whole, write_csv};
 use super::peers::{FLOOR, S6};
-use super::{held, idle, rate};
-use anyhow::{Context, Result};
+use super::{held, idle};
+use anyhow::Result;
 use std::fmt::Write;
-use std::fs;
-use std::path::{Path, PathBuf};
 
 /// One table for each number of clients, and spawn-rate.csv.
-pub fn rate(bench: &Bench, measured: &[rate::Measured]) -> Result<()> {
-    for &clients in &bench.options.clients {
-        println!(
-            "Clients at the same time: {clients}. Medians of {} rounds [quartiles].\n",
-            bench.options.rounds
-        );
-        println!("| server | connections/s | x floor | x s6-ipcserver | median us | p99 us |");
-        println!("| --- | --- | --- | --- | --- | --- |");
-        for (index, peer) in bench.peers.iter().enumerate() {
-            let cells: Vec<(usize, &Cell)> = cells_of(measured, index, clients).collect();
-            let figures =
-                |figure: fn(&Cell) -> f64| Spread::of(cells.iter().map(|(_, cell)| figure(cell)));
-            let ratio = |name: &str| ratio_to(bench, measured, &cells, name, clients);
-            let note = flag(measured, index, clients);
-            let (rate, to_floor, to_s6) = (figures(Cell::rate), ratio(FLOOR), ratio(S6));
-            let latency = [figures(|cell| cell.median_us), figures(|cell| cell.p99_us)]
-                .map(|spread| whole(spread.median));
-            println!(
-                "| {}{note} | {rate} | {to_floor} | {to_s6} | {} |",
-                peer.name,
-                latency.join(" | ")
-            );
-        }
-        println!();
-    }
-    write_csv("spawn-rate.csv", &rate_rows(bench, measured)?)
-}
-
-/// The cells of one row and number of clients, with their rounds.
-fn cells_of(
-    measured: &[rate::Measured],
-    peer: usize,
-    clients: usize,
-) -> impl Iterator<Item = (usize, &Cell)> {
-    let wanted = measured
-        .iter()
-        .filter(move |one| one.peer == peer && one.clients == clients);
-    wanted.filter_map(|one| one.outcome.as_ref().ok().map(|cell| (one.round, cell)))
-}
-
-/// The median of the ratios within the same round: what else the machine did meanwhile falls out.
-fn ratio_to(
-    bench: &Bench,
-    measured: &[rate::Measured],
-    cells: &[(usize, &Cell)],
-    name: &str,
-    clients: usize,
-) -> String {
-    let Some(other) = bench.peers.iter().position(|peer| peer.name == name) else {
-        return "-".into();
+pub fn rate(bench: &Bench, measured: &[Measured]) -> Result<()> {
+    let table = Table {
+        plan: &bench.options.plan(),
+        names: bench.peers.iter().map(|peer| peer.name.as_str()).collect(),
+        beside: &[("x floor", FLOOR), ("x s6-ipcserver", S6)],
+        measured,
     };
-    let others: Vec<(usize, &Cell)> = cells_of(measured, other, clients).collect();
-    let ratios = cells.iter().filter_map(|(round, cell)| {
-        let (_, beside) = others
-            .iter()
-            .find(|(other_round, _)| other_round == round)?;
-        Some(cell.rate() / beside.rate())
-    });
-    let median = Spread::of(ratios).median;
-    if median.is_nan() {
-        "-".into()
-    } else {
-        format!("{median:.2}")
-    }
-}
-
-/// A figure without decimals, `-` if there is none.
-fn whole(figure: f64) -> String {
-    if figure.is_finite() {
-        format!("{figure:.0}")
-    } else {
-        "-".into()
-    }
-}
-
-/// What makes a row's figures worthless, if anything.
-fn flag(measured: &[rate::Measured], peer: usize, clients: usize) -> String {
-    let mut errors = Errors::default();
-    for (_, cell) in cells_of(measured, peer, clients) {
-        errors.add(&cell.errors);
-    }
-    let failure = measured.iter().find_map(|one| {
-        let error = one.outcome.as_ref().err();
-        error.filter(|_| one.peer == peer)
-    });
-    if let Some(failure) = failure {
-        return format!(" **FAILED: {failure:#}**");
-    }
-    if errors.total() > 0 {
-        format!(" **ERRORS: {errors}**")
-    } else {
-        String::new()
-    }
-}
-
-fn rate_rows(bench: &Bench, measured: &[rate::Measured]) -> Result<String> {
-    let mut csv = "round,server,clients,connections,seconds,median_us,p99_us,refused,again,reset,short,other\n".to_owned();
-    for one in measured {
-        let (Some(peer), Ok(cell)) = (bench.peers.get(one.peer), &one.outcome) else {
-            continue;
-        };
-        let Cell {
-            connections,
-            seconds,
-            median_us,
-            p99_us,
-            errors,
-        } = cell;
-        let Errors {
-            refused,
-            again,
-            reset,
-            short,
-            other,
-        } = errors;
-        writeln!(
-            csv,
-            "{},\"{}\",{},{connections},{seconds},{median_us},{p99_us},{refused},{again},{reset},{short},{other}",
-            one.round, peer.name, one.clients
-        )?;
-    }
-    Ok(csv)
+    table.print();
+    write_csv("spawn-rate.csv", &table.csv()?)
 }
 
 /// One table, and spawn-held.csv.
@@ -274,11 +160,4 @@ pub fn not_measured(bench: &Bench) {
     for missing in &bench.missing {
         println!("Not measured: {missing}");
     }
-}
-
-fn write_csv(name: &str, text: &str) -> Result<()> {
-    let directory: PathBuf = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench");
-    fs::create_dir_all(&directory)?;
-    let path = directory.join(name);
-    fs::write(&path, text).with_context(|| format!("unable to write {}", path.display()))
 }
