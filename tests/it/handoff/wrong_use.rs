@@ -62,7 +62,7 @@ fn values_that_would_serve_nobody_or_trust_anybody_are_refused() {
     }
     refused(&["--backend", "/x", "--server", "user:no-such-user"], &[])
         .assert(100, ["user:no-such-user"]);
-    let long = "/x".repeat(80);
+    let long = format!("/{}", "x".repeat(89));
     refused(&["--backend", &long], &[]).assert(100, ["--backend"]);
     refused(&["--backend", ""], &[]).assert(100, ["--backend"]);
 }
