@@ -11,6 +11,7 @@
 //! | `admission` | who is it, may it, is there room: rules, limits, refusals |
 //! | `delivery` | what a child gets and how it ends |
 //! | `connect` | the client's side: what its program gets, and servers that do not want it |
+//! | `handoff` | connections given to backends that live on, started or listening, whatever these do; the storm of kills |
 //! | `units` | the units under the real systemd, and what checks them |
 //! | `s6`, `runit`, `inetd` | the files of contrib under the real supervisors, and sockets that they hand over |
 //! | `library` | backends and clients made with the library, and its examples, with doorward between them |
@@ -27,6 +28,7 @@ mod support;
 mod admission;
 mod delivery;
 mod connect;
+mod handoff;
 mod harness;
 mod harness_door;
 mod harness_systemd;

@@ -14,6 +14,7 @@
 //! | `notify FD TEXT` | writes TEXT and a newline there |
 //! | `ignore-term R` | ignores SIGTERM, says `ready` on 1 (or R+1 for the layout 6/7), waits for the end of file on R, then sleeps on |
 //! | `deaf CMD...` | ignores and blocks every signal there is, execs |
+//! | `backend [OPTIONS]` | takes hand-offs, and does what its clients tell it (backend.rs) |
 //! | `listen-pid CMD...` | sets LISTEN_PID, execs |
 //! | `listen-pidfdid CMD...` | sets LISTEN_PID and LISTEN_PIDFDID, execs |
 #![no_main]
@@ -25,6 +26,8 @@
     clippy::panic
 )]
 
+mod backend;
+mod channel;
 mod report;
 
 use std::ffi::{CStr, CString, OsString, c_char, c_int};
@@ -77,6 +80,7 @@ pub unsafe extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int 
             std::thread::sleep(std::time::Duration::from_secs(60));
         }
         [_, "deaf", _, ..] => return run_deaf(&words[2..]),
+        [_, "backend", ref options @ ..] => return backend::run(&words, options),
         [_, mode @ ("listen-pid" | "listen-pidfdid"), _, ..] => {
             return run_activated(mode, &words[2..]);
         }

@@ -78,7 +78,7 @@ fn open_descriptors() -> Vec<String> {
     numbers.into_iter().filter_map(describe).collect()
 }
 
-fn describe(fd: c_int) -> Option<String> {
+pub fn describe(fd: c_int) -> Option<String> {
     // SAFETY: fcntl with numbers only.
     let (flags, status) = unsafe {
         (
