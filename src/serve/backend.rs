@@ -40,6 +40,9 @@ const SUCCESS: Duration = Duration::from_secs(10);
 /// How soon what a limit refused is tried again.
 const SOON: Duration = Duration::from_millis(100);
 
+/// Messages on the notification socket that are read in one go.
+const AT_ONCE: usize = 64;
+
 /// Numbers by which the poll reports our descriptors; workers have [`WORKER`] and above, a new one for each start.
 pub(super) const NOTIFY: u32 = 8;
 pub(super) const CONNECTION: u32 = 9;
@@ -440,7 +443,11 @@ impl Backend {
     /// What workers say on the notification socket; others are not heard.
     fn hear(&mut self, _now: Duration) {
         let mut text = [0; 4096];
-        while let Some((socket, _)) = &self.notify {
+        // Everybody may send here, without end: the other events have their turn in between.
+        for _ in 0..AT_ONCE {
+            let Some((socket, _)) = &self.notify else {
+                return;
+            };
             let Ok(received) = scm::receive(socket.as_fd(), &mut text, libc::MSG_DONTWAIT) else {
                 return;
             };
@@ -480,6 +487,8 @@ impl Backend {
         match self.try_to_connect(path, servers) {
             Ok(connection) => {
                 event!("backend start path={shown}");
+                // That it is there again is all that doorward can see of its success.
+                self.backoff = Backoff::default();
                 self.connection = Some((connection, now));
             }
             Err(cause) => {
