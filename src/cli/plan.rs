@@ -133,6 +133,12 @@ pub(super) fn handoff(handoff: Handoff) -> Result<ServePlan> {
     let words = handoff.delivery;
     let backend = match words.backend {
         Some(path) => listening(path, &words.server)?,
+        // The parser lets this pass: what excludes --backend excludes the need of it, too.
+        None if !words.server.is_empty() => {
+            return Err(wrong_use(
+                "--server and PROG make no sense together: it says who may serve --backend",
+            ));
+        }
         None => {
             let workers = words.workers.unwrap_or(1);
             if workers == 0 {
