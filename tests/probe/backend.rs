@@ -95,7 +95,15 @@ pub fn run(words: &[OsString], options: &[&str]) -> c_int {
         wait_for_the_end();
     }
     if let Some(listener) = listener {
-        (backend.control, backend.channel) = channel::accept(listener);
+        // The end of file of a channel is the end of its doorward: the next one is served alike.
+        loop {
+            (backend.control, backend.channel) = channel::accept(listener);
+            backend.serve();
+            for fd in [backend.control, backend.channel] {
+                // SAFETY: both came by this control connection and are used no more.
+                unsafe { libc::close(fd) };
+            }
+        }
     }
     backend.serve()
 }
@@ -105,7 +113,7 @@ impl Backend {
         loop {
             match channel::receive(self.channel) {
                 Some(message) => self.attend(&message),
-                // The end of file of a channel that somebody shut down.
+                // Somebody shut it down, or there is no doorward any more.
                 None => return 0,
             }
         }
@@ -168,7 +176,7 @@ impl Backend {
             "garbage" => {
                 for fd in [self.channel, self.control] {
                     for _ in 0..100 {
-                        channel::send(fd, b"\0\xff=garbage\n", Some(connection));
+                        channel::send(fd, b"\0\xff=garbage\n", Some(0));
                     }
                 }
                 text(connection, "sent\n");

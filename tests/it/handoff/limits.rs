@@ -117,19 +117,20 @@ fn rule_that_execs_denies_here() {
 #[test]
 fn full_descriptor_table_makes_clients_wait() {
     need!("prlimit");
-    let door = door().serve(backend(&[]));
-    let worker = serving(&door);
-    let highest = *door.fds().keys().last().unwrap() as usize;
-    // Room for a connection perhaps, not for what goes with it.
-    limit_descriptors(&door, highest + 2);
-    let mut clients: Vec<_> = (0..3).map(|_| door.connect()).collect();
-    clients.iter_mut().for_each(|client| order(client, "pid"));
-    let line = door.wait_log("doorward: warning: unable to");
-    assert!(line.contains("Too many open files"), "{line}");
-    clients.iter().for_each(Client::assert_open);
-    limit_descriptors(&door, 1024);
-    for client in &mut clients {
-        assert_eq!(pid(&client.read_text()), worker);
+    // None for what goes with a connection; and one more, so that something can be made and something not.
+    for limit in [3, 4] {
+        let door = door().serve(backend(&[]));
+        let worker = serving(&door);
+        limit_descriptors(&door, limit);
+        let mut clients: Vec<_> = (0..3).map(|_| door.connect()).collect();
+        clients.iter_mut().for_each(|client| order(client, "pid"));
+        let line = door.wait_log("doorward: warning: unable to");
+        assert!(line.contains("Too many open files"), "{line}");
+        clients.iter().for_each(Client::assert_open);
+        limit_descriptors(&door, 1024);
+        for client in &mut clients {
+            assert_eq!(pid(&client.read_text()), worker);
+        }
     }
 }
 
@@ -137,17 +138,17 @@ fn full_descriptor_table_makes_clients_wait() {
 #[test]
 fn too_many_descriptors_under_way_make_clients_wait() {
     need!(root, "prlimit");
+    const LIMIT: usize = 150;
     let door = door();
     let fence = door.path("fence");
-    // A user of this test's own: others' messages would count too.
+    // A user of this test's own: others' messages would count too. Four descriptors go with each message, of which doorward keeps one
+    // open: it meets the count before the end of its table.
     let door = door
+        .wrap(["prlimit", &format!("--nofile={LIMIT}")])
         .args(["--run-as", "43210:43210", "--mode", "0666"])
         .serve(backend(&["--answer", "--fence", fence.to_str().unwrap()]));
-    let highest = *door.fds().keys().last().unwrap() as usize;
-    // Four for each message, of which doorward keeps one open: it meets the count first.
-    limit_descriptors(&door, highest + 50);
     let mut clients: Vec<_> = (0..64).map(|_| door.connect()).collect();
-    let line = door.wait_log("doorward: warning: unable to");
+    let line = door.wait_log("unable to hand a connection off");
     assert!(line.contains("Too many references"), "{line}");
     let queued = door.count_log("doorward: allow ");
     assert!(queued > 10 && queued < 64, "{queued}");

@@ -85,7 +85,7 @@ fn client_that_never_reads_its_greeting_keeps_its_slot_and_blocks_nobody() {
     door.connect().assert_closed();
     door.wait_log("reason=max-per-user");
     // Read, and the slot is free.
-    assert_eq!(deaf[0].recv_greeting().0, b"doorward 1\n");
+    assert!(deaf[0].read_text().starts_with("doorward 1\n"));
     eventually("a slot", || {
         let mut client = door.connect();
         client.try_read_to_end().is_ok_and(|all| !all.is_empty())

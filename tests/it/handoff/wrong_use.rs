@@ -57,10 +57,11 @@ fn values_that_would_serve_nobody_or_trust_anybody_are_refused() {
     for args in [
         &["--backend", "/x", "--server", "all"][..],
         &["--backend", "/x", "--server", "nobody"],
-        &["--backend", "/x", "--server", "user:no-such-user"],
     ] {
         refused(args, &[]).assert(100, ["--server"]);
     }
+    refused(&["--backend", "/x", "--server", "user:no-such-user"], &[])
+        .assert(100, ["user:no-such-user"]);
     let long = "/x".repeat(80);
     refused(&["--backend", &long], &[]).assert(100, ["--backend"]);
     refused(&["--backend", ""], &[]).assert(100, ["--backend"]);

@@ -17,9 +17,10 @@ pub fn probe() -> PathBuf {
 fn found_or_built() -> PathBuf {
     let profile = doorward().parent().expect("the directory of the binary");
     let path = profile.join("examples/probe");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/probe/main.rs");
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/probe");
     let changed = |path: &Path| fs::metadata(path).and_then(|file| file.modified()).ok();
-    if changed(&path) < changed(&source) {
+    let sources = fs::read_dir(sources).into_iter().flatten().flatten();
+    if changed(&path) < sources.filter_map(|file| changed(&file.path())).max() {
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo.args(["build", "--quiet", "--example", "probe", "--manifest-path"]);
         cargo.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"));
