@@ -83,7 +83,10 @@ fn a_refusal_is_told_in_the_service_s_words_limited_and_without_control_characte
 #[test]
 fn a_service_that_closes_without_a_word_is_closed_and_one_that_says_nothing_times_out() {
     let (ours, theirs) = UnixStream::pair().unwrap();
-    let result = welcome::take(ours.as_fd(), Some(Instant::now() + Duration::from_millis(30)));
+    let result = welcome::take(
+        ours.as_fd(),
+        Some(Instant::now() + Duration::from_millis(30)),
+    );
     assert!(matches!(result, Err(Error::TimedOut)), "{result:?}");
     drop(theirs);
     let result = take(&ours);

@@ -26,8 +26,8 @@
 mod support;
 
 mod admission;
-mod delivery;
 mod connect;
+mod delivery;
 mod handoff;
 mod harness;
 mod harness_door;
