@@ -27,8 +27,7 @@ pub struct Places<'a> {
 
 /// All rows.
 pub fn all(places: &Places) -> Vec<Row> {
-    let [socket, floor, backend] =
-        [places.socket, places.floor, places.backend].map(Path::display);
+    let [socket, floor, backend] = [places.socket, places.floor, places.backend].map(Path::display);
     let mut rows = vec![
         row(FLOOR, &format!("{floor} {socket} 3 {backend}")),
         row(

@@ -53,7 +53,9 @@ fn measure(options: &Options) -> Result<()> {
 
     println!("Machine: {}\n", machine::describe(doorward));
     if options.wants("rate") {
-        let rounds = rate::measure(&options.plan(), bench.peers.len(), |row| bench.start_row(row));
+        let rounds = rate::measure(&options.plan(), bench.peers.len(), |row| {
+            bench.start_row(row)
+        });
         report::rate(&bench, &rounds)?;
     }
     if options.wants("held") {

@@ -59,6 +59,17 @@ fn payload_is_what_the_contract_says_and_nothing_else() {
 }
 
 #[test]
+fn long_lists_of_groups_are_said_to_be_missing() {
+    need!(root);
+    let door = serve(&[]);
+    let user = User::new(4321, 1234).groups(10_000..12_000);
+    let told = Told::of(door.connect_as(&user));
+    assert_eq!(told.value("IPCREMOTEGROUPS"), None);
+    assert_eq!(told.get("IPCREMOTEGROUPS_TRUNCATED"), "1");
+    assert_eq!(told.get("IPCREMOTEEGID"), "1234");
+}
+
+#[test]
 fn bound_client_is_told_by_its_address_and_proto_changes_the_prefix() {
     let door = serve(&["--proto", "UNIX"]);
     let path = door.path("client");
