@@ -14,7 +14,7 @@ use nix::sys::time::TimeValLike;
 use crate::support::{Client, Door, Outcome, Report, Scratch, Served, eventually, probe, raw};
 
 /// `doorward connect OPTIONS PATH`, to be started with a program.
-fn connect<const N: usize>(path: &Path, options: [&str; N]) -> Door {
+pub(super) fn connect<const N: usize>(path: &Path, options: [&str; N]) -> Door {
     Door::new()
         .command("connect")
         .no_bind()
@@ -44,7 +44,7 @@ fn report(client: Door) -> Report {
 
 /// The lines that a shell script writes as the program of `client`.
 #[track_caller]
-fn script(client: Door, text: &str) -> Vec<String> {
+pub(super) fn script(client: Door, text: &str) -> Vec<String> {
     let mut client = client.start(["sh", "-c", text]);
     let status = client.wait_exit();
     assert!(status.success(), "{status}: {:?}", client.log());

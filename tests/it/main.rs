@@ -12,6 +12,7 @@
 //! | `delivery` | what a child gets and how it ends |
 //! | `connect` | the client's side: what its program gets, and servers that do not want it |
 //! | `handoff` | connections given to backends that live on, started or listening, whatever these do; the storm of kills |
+//! | `consumers` | skarnet's library and s6-ftrigrd on the wire, and a shell that hears events |
 //! | `units` | the units under the real systemd, and what checks them |
 //! | `s6`, `runit`, `inetd` | the files of contrib under the real supervisors, and sockets that they hand over |
 //! | `library` | backends and clients made with the library, and its examples, with doorward between them |
@@ -31,6 +32,9 @@ mod backends;
 mod connect;
 mod delivery;
 mod handoff;
+mod connect;
+mod consumers;
+mod delivery;
 mod harness;
 mod harness_door;
 mod harness_systemd;
