@@ -5,26 +5,23 @@ use super::backend::Backend;
 use super::bell::Bell;
 use super::door::{Door, DoorState};
 use super::ready::{Manager, ReadyFd};
+use super::reload::Reload;
 use super::slots::{Event, Key, Slots};
+use super::status::{Status, Watchdog};
 use super::troubles::Troubles;
 use super::{Counters, Orders, Service, SlotsOf, spawning_doors_each};
-use crate::admission::{self, Denials, RuleTree, Rules};
-use crate::delivery::{Delivery, Held, Landings};
+use crate::admission::{self, Denials};
+use crate::clock;
+use crate::delivery::{Delivery, Landings};
 use crate::exit::{self, Unable as _};
-use crate::report::{self, Kind, OrDash, Seconds, error, event, warning};
-use crate::sys::wait::End;
-use crate::{clock, sys};
-use nix::libc;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use crate::report::event;
 use nix::sys::epoll::{EpollEvent, EpollTimeout};
-use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
-use nix::sys::socket::{Shutdown, shutdown};
-use nix::unistd::{Pid, getpgid};
 use sd_notify::NotifyState;
 use std::collections::VecDeque;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::os::fd::AsFd as _;
+use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -72,12 +69,13 @@ pub(super) struct Control {
     landings: Landings,
     pub(super) backend: Option<Backend>,
     /// Not said yet that the service is ready.
-    unready: Option<Option<ReadyFd>>,
+    pub(super) unready: Option<Option<ReadyFd>>,
     /// Children that got TERM, and when their groups get KILL.
-    condemned: VecDeque<(Duration, Key)>,
+    pub(super) condemned: VecDeque<(Duration, Key)>,
     timers: Timers,
-    watchdog: Option<Watchdog>,
-    status: Status,
+    pub(super) reload: Reload,
+    pub(super) watchdog: Option<Watchdog>,
+    pub(super) status: Status,
     /// A socket that somebody else shut down: the process ends, with a code that says so.
     broken: bool,
 }
@@ -91,25 +89,7 @@ struct Timers {
     again: Option<Duration>,
     /// Set while the rules cannot be asked for somebody.
     rules: Option<Duration>,
-    reload_again: bool,
-    reloading: bool,
 }
-
-struct Watchdog {
-    interval: Duration,
-    next: Duration,
-    beats: Vec<u64>,
-}
-
-#[derive(Default)]
-struct Status {
-    last: String,
-    told: Duration,
-    stale: bool,
-}
-
-/// What a reload has to say when it is done; one at a time.
-static RELOADED: AtomicBool = AtomicBool::new(false);
 
 impl Control {
     fn new(
@@ -164,6 +144,7 @@ impl Control {
             unready: None,
             condemned: VecDeque::new(),
             timers: Timers::default(),
+            reload: Reload::default(),
             watchdog,
             status: Status::default(),
             broken: false,
@@ -351,9 +332,7 @@ impl Control {
         if self.service.troubles.latest().is_some() {
             self.timers.rules.get_or_insert(now + SECOND);
         }
-        if RELOADED.swap(false, Ordering::SeqCst) {
-            self.reloaded();
-        }
+        self.see_to_reload();
         let gone = |socket| {
             self.service
                 .doors
@@ -403,297 +382,5 @@ impl Control {
             );
         }
         self.timers.denials = open.then_some(now + SECOND);
-    }
-
-    fn pat_watchdog(&mut self, now: Duration) {
-        let Some(watchdog) = &mut self.watchdog else {
-            return;
-        };
-        watchdog.next = now + watchdog.interval;
-        let mut well = true;
-        for (door, beat) in self.service.doors.iter().zip(&mut watchdog.beats) {
-            let (is_well, new) = door.is_well(*beat);
-            *beat = new;
-            well &= is_well;
-        }
-        let backend_is_well = self
-            .backend
-            .as_ref()
-            .is_none_or(|backend| backend.is_well(now));
-        // Behind what waits already a ping would only be late, and more with each interval.
-        if well && backend_is_well && !self.manager.is_behind() {
-            self.manager.tell(&[NotifyState::Watchdog]);
-        }
-        if !well {
-            warning!(
-                "a door has stood still for half a watchdog interval; the watchdog is not told that all is well"
-            );
-        }
-        if !backend_is_well {
-            warning!(
-                "a backend has missed its watchdog interval; the watchdog is not told that all is well"
-            );
-        }
-    }
-
-    fn status_text(&self) -> String {
-        let service = self.service;
-        let room = &service.orders.room;
-        let sockets = service.orders.sockets.len();
-        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::SeqCst);
-        let mut text = format!(
-            "{}, {} admitted, {} refused, serving {sockets} socket{}",
-            SlotsOf(service, room.slots()),
-            count(&service.counters.admitted),
-            count(&service.counters.refused),
-            if sockets == 1 { "" } else { "s" }
-        );
-        if room.waiting() > 0 {
-            text += ", full";
-        }
-        if let Some(backend) = &self.backend {
-            text += &format!(", {}", backend.status());
-        }
-        if let Some(cause) = service.troubles.latest() {
-            text += &format!(", rules failing: {cause}");
-        }
-        text
-    }
-
-    pub(super) fn tell_status(&mut self) {
-        self.status.stale = false;
-        if !self.manager.is_there() {
-            return;
-        }
-        // Before the text is made: what changes after this rings the bell again.
-        self.service.wants_news.store(true, Ordering::SeqCst);
-        let text = self.status_text();
-        if text != self.status.last {
-            self.status.told = clock::now();
-            if self.manager.tell_status(&text) {
-                self.status.last = text;
-            } else {
-                self.status.stale = true;
-            }
-        }
-    }
-
-    /// SIGHUP: rules and names anew, in a thread of its own, for a resolver may take its time.
-    fn reload(&mut self) {
-        if self.timers.reloading {
-            self.timers.reload_again = true;
-            return;
-        }
-        self.timers.reloading = true;
-        event!("reload");
-        match NotifyState::monotonic_usec_now() {
-            // In one datagram, or systemd waits for the rest until its timeout.
-            Ok(now) => self.manager.tell(&[NotifyState::Reloading, now]),
-            Err(error) => warning!("unable to read the clock: {error}"),
-        }
-        let service = self.service;
-        let started = std::thread::Builder::new()
-            .name("reload".into())
-            .spawn(move || {
-                reload_rules(&service.orders.rules);
-                RELOADED.store(true, Ordering::SeqCst);
-                service.bell.ring();
-            });
-        if let Err(cause) = started {
-            error!("unable to start the reload: {cause}; rules and names stay as they are");
-            self.reloaded();
-        }
-    }
-
-    fn reloaded(&mut self) {
-        self.timers.reloading = false;
-        self.manager.tell(&[NotifyState::Ready]);
-        event!("reloaded");
-        if std::mem::take(&mut self.timers.reload_again) {
-            self.reload();
-        }
-    }
-
-    /// What held a slot has ended: its child, or the lease that a backend had.
-    fn end_event(&mut self, key: Key) {
-        let holder = self
-            .service
-            .slots
-            .with(key, |slot| (slot.child(), slot.condemned));
-        match holder {
-            Some((Some(pid), condemned)) => self.child_event(key, pid, condemned),
-            Some((None, _)) => {
-                self.tell_end(key, None, &End::Unknown);
-                self.end_slot(key, true);
-            }
-            None => {}
-        }
-    }
-
-    fn child_event(&mut self, key: Key, pid: libc::pid_t, condemned: bool) {
-        // A condemned child stays unreaped until its group got KILL: its number must not become another's before.
-        let end = if condemned {
-            sys::wait::peek(pid)
-        } else {
-            sys::wait::reap(pid)
-        };
-        let end = match end {
-            Ok(Some(end)) => end,
-            Ok(None) => return self.service.slots.watch_child_again(key),
-            // Nobody else reaps our children; if it is gone all the same, so is its slot.
-            Err(_) => End::Unknown,
-        };
-        self.tell_end(key, Some(pid), &end);
-        self.end_slot(key, !condemned);
-    }
-
-    /// Nothing holds a slot any more, but perhaps an unread greeting; `drop_holder` unless a condemned child is still to be reaped.
-    fn end_slot(&mut self, key: Key, drop_holder: bool) {
-        self.service.slots.holder_ended(key);
-        let greeting = self.service.slots.with(key, |slot| {
-            if drop_holder {
-                slot.held = Held::Nothing;
-            }
-            slot.greeting.take()
-        });
-        match greeting.flatten() {
-            Some(greeting) if is_read(&greeting) => self.service.slots.unwatch(greeting),
-            Some(greeting) => {
-                // Its client may still read what the child wrote, and the greeting; then the copy goes too.
-                let _ = shutdown(greeting.as_raw_fd(), Shutdown::Write);
-                self.service
-                    .slots
-                    .with(key, |slot| slot.greeting = Some(greeting));
-            }
-            None => {}
-        }
-        self.settle(key);
-    }
-
-    fn tell_end(&self, key: Key, pid: Option<libc::pid_t>, end: &End) {
-        if !report::shows(Kind::Connection) {
-            return;
-        }
-        let Some((user, began)) = self.service.slots.with(key, |slot| (slot.user, slot.began))
-        else {
-            return;
-        };
-        let (user, seconds) = (
-            admission::UserIs(user),
-            Seconds(clock::now().saturating_sub(began)),
-        );
-        report::line(
-            Kind::Connection,
-            format_args!("end child={} {user} {end} seconds={seconds}", OrDash(pid)),
-        );
-    }
-
-    /// Something happened on a connection whose greeting was unread: is it read now?
-    fn greeting_event(&mut self, key: Key) {
-        let Some(Some(greeting)) = self.service.slots.with(key, |slot| slot.greeting.take()) else {
-            return;
-        };
-        if is_read(&greeting) {
-            self.service.slots.unwatch(greeting);
-            self.settle(key);
-        } else {
-            self.service
-                .slots
-                .with(key, |slot| slot.greeting = Some(greeting));
-        }
-    }
-
-    /// Gives the slot back as soon as neither child nor greeting holds it.
-    fn settle(&mut self, key: Key) {
-        let freed = self.service.slots.with(key, |slot| {
-            let free = slot.ended && slot.greeting.is_none() && !slot.released;
-            slot.released |= free;
-            free.then_some(slot.user)
-        });
-        if let Some(Some(user)) = freed {
-            self.service.orders.room.release(user);
-            self.status.stale |= self.manager.is_there();
-        }
-        self.service.slots.remove_if_done(key);
-    }
-
-    /// TERM to a child's group now, KILL in a while.
-    pub(super) fn condemn(&mut self, key: Key, now: Duration, why: &str) {
-        let pid = self.service.slots.with(key, |slot| {
-            let runs = !slot.ended && !slot.condemned;
-            slot.condemned |= runs;
-            if runs { slot.child() } else { None }
-        });
-        let Some(Some(pid)) = pid else { return };
-        if report::shows(Kind::Connection) {
-            report::line(
-                Kind::Connection,
-                format_args!("term child={pid} reason={why}"),
-            );
-        }
-        // The child is not reaped yet, so the number is its own. A stopped one could not act on TERM.
-        signal_group(pid, Signal::SIGTERM);
-        signal_group(pid, Signal::SIGCONT);
-        self.condemned.push_back((now + TERM_TO_KILL, key));
-    }
-
-    /// KILL to what is left of a condemned child's group; a child that ended meanwhile can be reaped now.
-    fn finish_off(&mut self, key: Key) {
-        let Some((Some(pid), ended)) = self
-            .service
-            .slots
-            .with(key, |slot| (slot.child(), slot.ended))
-        else {
-            return;
-        };
-        signal_group(pid, Signal::SIGKILL);
-        if ended {
-            let _ = sys::wait::reap(pid);
-            self.service
-                .slots
-                .with(key, |slot| slot.held = Held::Nothing);
-            self.settle(key);
-        } else {
-            // Its end is reaped as any other's.
-            self.service.slots.with(key, |slot| slot.condemned = false);
-        }
-    }
-
-    /// KILL at once to every group that was told to end.
-    pub(super) fn finish_all_off(&mut self) {
-        while let Some((_, key)) = self.condemned.pop_front() {
-            self.finish_off(key);
-        }
-    }
-}
-
-/// Signals the group that a child leads, and the child itself if it has left that group. The child is not reaped yet, so the numbers
-/// are its own.
-pub(super) fn signal_group(pid: libc::pid_t, signal: Signal) {
-    let pid = Pid::from_raw(pid);
-    if killpg(pid, signal).is_err() || getpgid(Some(pid)) != Ok(pid) {
-        let _ = kill(pid, signal);
-    }
-}
-
-/// Whether the client has read everything, greeting included, or is gone.
-fn is_read(connection: &OwnedFd) -> bool {
-    let mut gone = [PollFd::new(connection.as_fd(), PollFlags::empty())];
-    let hung_up = poll(&mut gone, PollTimeout::ZERO).is_ok_and(|count| count > 0);
-    hung_up || sys::socket::unread_by_peer(connection.as_fd()).is_ok_and(|bytes| bytes == 0)
-}
-
-fn reload_rules(rules: &Rules) {
-    match rules {
-        Rules::None => {}
-        Rules::Options(list) => {
-            let again = admission::current(list).resolve_again();
-            admission::exchange(list, again);
-        }
-        Rules::Tree { path, tree } => match RuleTree::open(path) {
-            Ok(again) => admission::exchange(tree, again),
-            // Asking the old one fails alike for as long as this lasts: nobody is admitted by it.
-            Err(cause) => error!("unable to open the rules again: {cause}"),
-        },
     }
 }

@@ -7,8 +7,11 @@ mod capacity;
 mod control;
 mod door;
 mod drain;
+mod ends;
 mod ready;
+mod reload;
 mod slots;
+mod status;
 mod troubles;
 
 pub(crate) use backend::{BackendPlan, Workers};
