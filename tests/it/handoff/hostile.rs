@@ -10,7 +10,7 @@ use crate::support::{Client, Served, eventually, inspect};
 
 /// It uses next to no processor time for a while.
 #[track_caller]
-fn assert_at_rest(door: &Served) {
+pub fn assert_at_rest(door: &Served) {
     let ticks = inspect::cpu_ticks(door.pid());
     let end = Instant::now() + Duration::from_millis(600);
     eventually("a while", || Instant::now() > end);

@@ -98,6 +98,30 @@ fn large_messages_below_the_limit_arrive_whole() {
 }
 
 #[test]
+fn large_messages_fill_the_channel_sooner_and_clients_wait_at_rest() {
+    need!(root);
+    let door = door();
+    file(&door, "uid/0/allow", "");
+    for name in ["A", "B", "C"] {
+        file(&door, &format!("uid/0/env/{name}"), &name.repeat(4085));
+    }
+    let (rules, fence) = (door.path("rules"), door.path("fence"));
+    let door = door
+        .args(["--rules", rules.to_str().unwrap()])
+        .serve(backend(&["--answer", "--fence", fence.to_str().unwrap()]));
+    let mut clients: Vec<Client> = (0..30).map(|_| door.connect()).collect();
+    super::hostile::assert_at_rest(&door);
+    let queued = door.count_log("doorward: allow ");
+    assert!(queued > 0 && queued < 30, "{queued}");
+    clients.iter().for_each(Client::assert_open);
+    fs::write(fence, "").unwrap();
+    for client in &mut clients {
+        pid(&client.read_text());
+    }
+    assert_eq!(door.count_log(": warning:"), 0, "{:?}", door.log());
+}
+
+#[test]
 fn rule_that_execs_denies_here() {
     need!(root);
     let door = door();
