@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::net::UnixListener;
 use std::process::Command;
 
-use crate::connect::{connect, report as report_of};
+use crate::connect::{connect, report as report_of, script};
 use crate::support::neighbour::project;
 use crate::support::{Door, Report, Scratch, User, doorward, probe};
 
@@ -271,4 +271,26 @@ fn variables_of_a_child_are_those_of_the_man_page() {
     // The environment that the test gives to doorward.
     set.retain(|name| name != "PATH" && !name.starts_with("DOORWARD_TEST"));
     assert_eq!(set, told);
+}
+
+#[test]
+fn the_ten_lines_of_the_readme_are_a_backend() {
+    need!("python3");
+    let readme = fs::read_to_string(project().join("README.md")).unwrap();
+    let lines = readme.split("```python\n#!").nth(1).unwrap();
+    let lines = lines.split("```").next().unwrap();
+    let door = Door::new().command("handoff");
+    let module = project().join("contrib/backends/python/doorward_backend.py");
+    fs::copy(module, door.path("doorward_backend.py")).unwrap();
+    let backend = door.script("who.py", &format!("#!{lines}"));
+    let door = door.env("PYTHONDONTWRITEBYTECODE", "1").serve([backend]);
+    let said = script(
+        connect(&door.socket(), ["--notify", "--connect-timeout", "20"]),
+        "cat <&6; cat <&8",
+    );
+    let me = User::me().uid;
+    assert_eq!(
+        said,
+        [format!("you are user {me}"), "that was all".to_owned()]
+    );
 }
