@@ -35,7 +35,7 @@ fn echo<const N: usize>(options: [&str; N]) -> Served {
 
 /// What the program of `client` finds.
 #[track_caller]
-fn report(client: Door) -> Report {
+pub(super) fn report(client: Door) -> Report {
     let mut client = client.start([probe().as_os_str(), "report".as_ref(), "1".as_ref()]);
     let status = client.wait_exit();
     assert!(status.success(), "{status}: {:?}", client.log());

@@ -3,16 +3,21 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::net::UnixListener;
 use std::process::Command;
 
+use crate::connect::{connect, report as report_of, script};
 use crate::support::neighbour::project;
-use crate::support::{Door, Report, User, doorward, probe};
+use crate::support::{Door, Report, Scratch, User, doorward, probe};
 
 /// An entry of the man page: what stands behind `.TP`, and what is said of it.
 struct Entry {
     tag: String,
     body: String,
 }
+
+/// The commands that there are.
+const COMMANDS: [&str; 3] = ["spawn", "handoff", "connect"];
 
 fn page() -> String {
     fs::read_to_string(project().join("man/doorward.1")).unwrap()
@@ -88,7 +93,7 @@ fn help(arguments: &[&str]) -> String {
 
 /// The options that `--help` lists (its lines that begin with one).
 fn options_of_help() -> BTreeSet<String> {
-    let help = help(&["spawn", "--help"]) + &help(&["--help"]);
+    let help = COMMANDS.map(|command| help(&[command, "--help"])).concat() + &help(&["--help"]);
     let tags = help.lines().filter(|line| line.trim().starts_with('-'));
     tags.flat_map(|line| options(line.split(" <").next().unwrap_or(line)))
         .collect()
@@ -132,7 +137,7 @@ fn every_option_that_the_page_or_the_readme_speaks_of_exists() {
 
 #[test]
 fn defaults_of_the_man_page_are_those_of_the_help() {
-    let help = help(&["spawn", "--help"]);
+    let help = COMMANDS.map(|command| help(&[command, "--help"])).concat();
     let mut compared = 0;
     for entry in entries(&section(".SH OPTIONS")) {
         let Some(option) = entry.tag.split(' ').next() else {
@@ -151,7 +156,7 @@ fn defaults_of_the_man_page_are_those_of_the_help() {
             compared += 1;
         }
     }
-    assert!(compared >= 2, "--max and --grace have numbers");
+    assert!(compared >= 3, "--max, --grace and --ahead have numbers");
 }
 
 #[test]
@@ -160,9 +165,12 @@ fn exit_status_is_what_the_page_and_the_help_say() {
         .iter()
         .flat_map(|entry| numbers(&entry.tag))
         .collect();
-    let help = help(&["spawn", "--help"]);
-    let line = help.split("Exit status: ").nth(1).unwrap();
-    assert_eq!(told, numbers(line));
+    let mut helped = BTreeSet::new();
+    for command in COMMANDS {
+        let help = help(&[command, "--help"]);
+        helped.extend(numbers(help.split("Exit status: ").nth(1).unwrap()));
+    }
+    assert_eq!(told, helped);
 
     let occupied = Door::new();
     fs::write(occupied.path("s"), "").unwrap();
@@ -176,6 +184,23 @@ fn exit_status_is_what_the_page_and_the_help_say() {
         Door::new().fails(["/nowhere/at/all"]).code(),
         Door::new().serve(["true"]).stop().code().unwrap(),
     ]);
+    let scratch = Scratch::new();
+    let listening = UnixListener::bind(scratch.path("s")).unwrap();
+    let impatient = ["--notify", "--connect-timeout", "0.1"];
+    seen.insert(
+        connect(&scratch.path("s"), impatient)
+            .fails(["true"])
+            .code(),
+    );
+    drop(listening);
+    let closed = Door::new()
+        .args(["--notify", "--deny", "all"])
+        .serve(["true"]);
+    seen.insert(
+        connect(&closed.socket(), ["--notify"])
+            .fails(["true"])
+            .code(),
+    );
     // Nothing known brings doorward to say that it has a bug.
     seen.insert(101);
     assert_eq!(seen, told);
@@ -208,6 +233,24 @@ fn descriptors_of_a_child_are_those_of_the_man_page() {
 }
 
 #[test]
+fn what_the_program_of_connect_gets_is_what_the_man_page_says() {
+    let server = Door::new().args(["--notify"]).serve(["sleep", "60"]);
+    let report = report_of(connect(&server.socket(), ["--notify"]));
+    let told = entries(&section(".SS \"Of the program of doorward connect\""));
+    let told: BTreeSet<i32> = told.iter().flat_map(|entry| numbers(&entry.body)).collect();
+    let open: BTreeSet<i32> = report.fd_numbers().into_iter().collect();
+    assert_eq!(open, told);
+    let told: BTreeSet<String> =
+        entries(&section(".SS \"Set for the program of doorward connect\""))
+            .iter()
+            .map(|entry| entry.tag.trim().to_owned())
+            .collect();
+    let mut set: BTreeSet<String> = report.env_names().into_iter().collect();
+    set.retain(|name| name != "PATH" && !name.starts_with("DOORWARD_TEST"));
+    assert_eq!(set, told);
+}
+
+#[test]
 fn variables_of_a_child_are_those_of_the_man_page() {
     need!(root);
     let told: BTreeSet<String> = entries(&section(".SS \"Set for a child\""))
@@ -228,4 +271,26 @@ fn variables_of_a_child_are_those_of_the_man_page() {
     // The environment that the test gives to doorward.
     set.retain(|name| name != "PATH" && !name.starts_with("DOORWARD_TEST"));
     assert_eq!(set, told);
+}
+
+#[test]
+fn the_ten_lines_of_the_readme_are_a_backend() {
+    need!("python3");
+    let readme = fs::read_to_string(project().join("README.md")).unwrap();
+    let lines = readme.split("```python\n#!").nth(1).unwrap();
+    let lines = lines.split("```").next().unwrap();
+    let door = Door::new().command("handoff");
+    let module = project().join("contrib/backends/python/doorward_backend.py");
+    fs::copy(module, door.path("doorward_backend.py")).unwrap();
+    let backend = door.script("who.py", &format!("#!{lines}"));
+    let door = door.env("PYTHONDONTWRITEBYTECODE", "1").serve([backend]);
+    let said = script(
+        connect(&door.socket(), ["--notify", "--connect-timeout", "20"]),
+        "cat <&6; cat <&8",
+    );
+    let me = User::me().uid;
+    assert_eq!(
+        said,
+        [format!("you are user {me}"), "that was all".to_owned()]
+    );
 }
