@@ -177,8 +177,8 @@ impl From<std::io::Error> for Fault {
 fn generate(socket: &Path, clients: usize, seconds: f64) -> Result<Cell> {
     let address = SocketAddr::from_pathname(socket)?;
     wait_for(&address).with_context(|| format!("no answer from {}", socket.display()))?;
-    let start_line = Barrier::new(clients + 1);
-    let (start, outcomes) = thread::scope(|scope| {
+    let start_line = Barrier::new(clients);
+    let outcomes = thread::scope(|scope| {
         let loops: Vec<_> = (0..clients)
             .map(|_| {
                 scope.spawn(|| {
@@ -187,19 +187,21 @@ fn generate(socket: &Path, clients: usize, seconds: f64) -> Result<Cell> {
                 })
             })
             .collect();
-        start_line.wait();
-        let start = Instant::now();
-        let outcomes: Vec<_> = loops.into_iter().map(|one| one.join()).collect();
-        (start, outcomes)
+        loops.into_iter().map(|one| one.join()).collect::<Vec<_>>()
     });
-    let seconds = start.elapsed().as_secs_f64();
     let mut latencies = Vec::new();
     let mut errors = Errors::default();
+    // From the first start to the last end, both as the clients saw them: on a busy machine nobody else is there in time to look.
+    let mut times: Option<(Instant, Instant)> = None;
     for outcome in outcomes {
-        let (more, faults) = outcome.map_err(|_| anyhow!("a client panicked"))?;
-        latencies.extend(more);
-        errors.add(&faults);
+        let one = outcome.map_err(|_| anyhow!("a client panicked"))?;
+        latencies.extend(one.latencies);
+        errors.add(&one.errors);
+        times = Some(times.map_or((one.start, one.end), |(start, end)| {
+            (start.min(one.start), end.max(one.end))
+        }));
     }
+    let seconds = times.map_or(0.0, |(start, end)| (end - start).as_secs_f64());
     latencies.sort_by(f64::total_cmp);
     Ok(Cell {
         connections: latencies.len() as u64,
@@ -224,13 +226,21 @@ fn wait_for(address: &SocketAddr) -> Result<()> {
     Ok(())
 }
 
-/// One client: the latencies of the connections that were answered, in microseconds, and the errors.
-fn client_loop(address: &SocketAddr, time: Duration) -> (Vec<f64>, Errors) {
+/// What one client saw.
+struct Outcome {
+    start: Instant,
+    end: Instant,
+    /// Of the connections that were answered, in microseconds.
+    latencies: Vec<f64>,
+    errors: Errors,
+}
+
+fn client_loop(address: &SocketAddr, time: Duration) -> Outcome {
     let mut latencies = Vec::with_capacity(1 << 14);
     let mut errors = Errors::default();
-    let end = Instant::now() + time;
-    let mut now = Instant::now();
-    while now < end && errors.total() < MAX_ERRORS {
+    let start = Instant::now();
+    let mut now = start;
+    while now < start + time && errors.total() < MAX_ERRORS {
         let outcome = one_connection(address);
         let then = Instant::now();
         match outcome {
@@ -242,7 +252,12 @@ fn client_loop(address: &SocketAddr, time: Duration) -> (Vec<f64>, Errors) {
         }
         now = then;
     }
-    (latencies, errors)
+    Outcome {
+        start,
+        end: now,
+        latencies,
+        errors,
+    }
 }
 
 fn one_connection(address: &SocketAddr) -> Result<(), Fault> {

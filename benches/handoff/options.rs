@@ -10,7 +10,7 @@ use std::path::PathBuf;
 #[command(name = "cargo bench --bench handoff --")]
 pub struct Options {
     /// Rounds; in each, every server is started anew, in an order that is shuffled
-    #[arg(long, default_value_t = 9)]
+    #[arg(long, default_value_t = 7)]
     rounds: usize,
     /// Seconds that each cell is measured for
     #[arg(long, default_value_t = 0.5)]

@@ -9,7 +9,6 @@ use crate::report::Escaped;
 use crate::sys::cvec::CVec;
 use crate::variables::is_managed;
 use std::ffi::{OsStr, OsString};
-use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 
 /// IPCREMOTEGROUPS is left out beyond this many bytes.
@@ -169,14 +168,14 @@ impl Template {
     /// All groups: the effective one, then the supplementary ones.
     fn groups(&self, block: &mut CVec, peer: &Peer) {
         let proto = self.proto.as_bytes();
+        let mut digits = Digits::default();
         let mut list = Vec::with_capacity(16 * (peer.groups.len().min(512) + 1));
         let others = peer.groups.iter().filter(|group| Some(**group) != peer.gid);
         for group in peer.gid.iter().chain(others) {
             if !list.is_empty() {
                 list.push(b',');
             }
-            // Writing into a Vec cannot fail.
-            let _ = write!(list, "{group}");
+            list.extend_from_slice(digits.of(*group));
             if list.len() > GROUPS_LIMIT {
                 return block.push(&[proto, b"REMOTEGROUPS_TRUNCATED=1"]);
             }

@@ -60,19 +60,17 @@ impl Handing {
     }
 }
 
-/// A door's place of work: the buffers of one message.
+/// A door's place of work: the buffer of one message.
 pub(super) struct Counter {
     handing: &'static Handing,
-    block: CVec,
-    payload: Vec<u8>,
+    payload: CVec,
 }
 
 impl Counter {
     pub(super) fn new(handing: &'static Handing) -> Counter {
         Counter {
             handing,
-            block: CVec::default(),
-            payload: Vec::with_capacity(1024),
+            payload: CVec::default(),
         }
     }
 
@@ -81,10 +79,10 @@ impl Counter {
         let connection = Connection::of(admitted);
         self.handing
             .template
-            .hand_off(&mut self.block, &["HANDOFF=1", names], &connection);
-        self.block.gather(&mut self.payload);
-        if self.payload.len() > LONGEST {
-            Err(Trouble::TooLarge(self.payload.len()))
+            .hand_off(&mut self.payload, &["HANDOFF=1", names], &connection);
+        let length = self.payload.all().len();
+        if length > LONGEST {
+            Err(Trouble::TooLarge(length))
         } else {
             Ok(())
         }
@@ -126,7 +124,7 @@ impl Deliver for Counter {
         let count = fill(&mut descriptors, beside);
         let channel = handing.channel();
         match channel.send(
-            &self.payload,
+            self.payload.all(),
             descriptors.get(..count).unwrap_or_default(),
             handing.ahead,
         ) {

@@ -28,13 +28,14 @@ impl CVec {
 
     /// Appends one string made of `parts`; a zero byte in it would end it early, so it ends there.
     pub(crate) fn push(&mut self, parts: &[&[u8]]) {
-        self.starts.push(self.bytes.len());
+        let start = self.bytes.len();
+        self.starts.push(start);
         for part in parts {
-            let text = part.split(|&byte| byte == 0).next().unwrap_or_default();
-            self.bytes.extend_from_slice(text);
-            if text.len() < part.len() {
-                break;
-            }
+            self.bytes.extend_from_slice(part);
+        }
+        let text = self.bytes.get(start..).unwrap_or_default();
+        if let Some(length) = first_zero(text) {
+            self.bytes.truncate(start + length);
         }
         self.bytes.push(0);
     }
@@ -50,26 +51,45 @@ impl CVec {
         self.starts.truncate(mark.1);
     }
 
-    /// Removes the strings for which `gone` holds (without their final zero).
+    /// Removes the strings for which `gone` holds (without their final zero). Those behind move up, so that [`CVec::all`] stays true.
     pub(crate) fn remove(&mut self, gone: impl Fn(&[u8]) -> bool) {
-        let bytes = &self.bytes;
-        self.starts.retain(|&start| !gone(until_zero(bytes, start)));
-    }
-
-    /// Writes all strings to `all`, each with its final zero.
-    pub(crate) fn gather(&self, all: &mut Vec<u8>) {
-        all.clear();
-        for entry in self.iter() {
-            all.extend_from_slice(entry);
-            all.push(0);
+        let mut index = 0;
+        while let Some((start, end)) = self.span(index) {
+            if !gone(self.string(start, end)) {
+                index += 1;
+                continue;
+            }
+            self.bytes.drain(start..end);
+            self.starts.remove(index);
+            for later in self.starts.iter_mut().skip(index) {
+                *later -= end - start;
+            }
         }
     }
 
+    /// All strings as they stand in memory, each with its final zero.
+    pub(crate) fn all(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// The strings, in order, without their final zero.
+    #[cfg(test)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        self.starts
-            .iter()
-            .map(|&start| until_zero(&self.bytes, start))
+        (0..self.starts.len())
+            .filter_map(|index| self.span(index))
+            .map(|(start, end)| self.string(start, end))
+    }
+
+    /// Where a string begins, and where the next does.
+    fn span(&self, index: usize) -> Option<(usize, usize)> {
+        let start = *self.starts.get(index)?;
+        let next = self.starts.get(index + 1).copied();
+        Some((start, next.unwrap_or(self.bytes.len())))
+    }
+
+    fn string(&self, start: usize, end: usize) -> &[u8] {
+        let with_zero = self.bytes.get(start..end).unwrap_or_default();
+        with_zero.split_last().map_or(with_zero, |(_, text)| text)
     }
 
     /// Appends `name` (with its `=`) and room for a decimal pid that the child fills in; returns where the digits go.
@@ -95,9 +115,12 @@ impl CVec {
     }
 }
 
-fn until_zero(bytes: &[u8], start: usize) -> &[u8] {
-    let tail = bytes.get(start..).unwrap_or_default();
-    tail.split(|&byte| byte == 0).next().unwrap_or_default()
+/// `memchr(text, 0)`: a third of a message's cost when it was a loop over the bytes.
+fn first_zero(text: &[u8]) -> Option<usize> {
+    // SAFETY: the call reads at most `text.len()` bytes of `text`, which is borrowed meanwhile.
+    let found = unsafe { libc::memchr(text.as_ptr().cast(), 0, text.len()) };
+    // Null, where there is none, lies before `text`; an address in it is no further than its length.
+    (found as usize).checked_sub(text.as_ptr() as usize)
 }
 
 #[cfg(test)]
@@ -121,5 +144,16 @@ mod tests {
         let pointers = vec.seal();
         assert_eq!(pointers.len(), 2);
         assert!(pointers[1].is_null());
+    }
+    #[test]
+    fn what_is_removed_leaves_no_gap() {
+        let mut vec = CVec::default();
+        for entry in [b"A=1", b"B=2", b"A=3", b"C=4"] {
+            vec.push(&[entry]);
+        }
+        vec.remove(|entry| entry.starts_with(b"A="));
+        vec.push(&[b"D=5"]);
+        assert_eq!(vec.all(), b"B=2\0C=4\0D=5\0");
+        assert_eq!(vec.iter().collect::<Vec<_>>(), [b"B=2", b"C=4", b"D=5"]);
     }
 }
