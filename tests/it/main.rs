@@ -14,6 +14,7 @@
 //! | `units` | the units under the real systemd, and what checks them |
 //! | `s6`, `runit`, `inetd` | the files of contrib under the real supervisors, and sockets that they hand over |
 //! | `library` | backends and clients made with the library, and its examples, with doorward between them |
+//! | `backends` | the backends of contrib in Python, C and Go, and the units of a hand-off |
 //! | `manual` | what people read: the man page and the README say what the program does |
 //! | `programs` | real programs behind the door, by the bridges of contrib, and the demonstration |
 //! | `regression` | what went wrong once |
@@ -25,8 +26,9 @@
 mod support;
 
 mod admission;
-mod delivery;
+mod backends;
 mod connect;
+mod delivery;
 mod harness;
 mod harness_door;
 mod harness_systemd;

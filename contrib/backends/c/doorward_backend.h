@@ -324,7 +324,7 @@ static inline const char *doorward_env(const struct doorward_handoff *handoff, c
 }
 
 /* What the payload says must be what the connection says. An unmapped peer has no such variable. */
-static inline int doorward_check_claim(const struct doorward_handoff *handoff, const char *name, unsigned long actual,
+static inline int doorward_check_claim(const struct doorward_handoff *handoff, const char *name, const char *id, unsigned long actual,
                                        char why[DOORWARD_WHY]) {
     const char *proto = doorward_env(handoff, "PROTO");
     char full[256], *end;
@@ -335,7 +335,7 @@ static inline int doorward_check_claim(const struct doorward_handoff *handoff, c
         return doorward_fail(why, "an id is no number");
     unsigned long long claimed = strtoull(value, &end, 10);
     if (claimed == actual) return 0;
-    snprintf(why, DOORWARD_WHY, "forged: it says %s %llu, the connection %lu", name, claimed, actual);
+    snprintf(why, DOORWARD_WHY, "forged: it says %s %llu, the connection %lu", id, claimed, actual);
     return -1;
 }
 
@@ -368,8 +368,8 @@ static inline int doorward_take_handoff(struct doorward_message *message, struct
     if (handoff->payload == NULL) return doorward_fail_errno(why, "keep the payload");
     memcpy(handoff->payload, message->payload, message->length);
     handoff->length = message->length;
-    if (doorward_check_claim(handoff, "REMOTEEUID", handoff->peer.uid, why) != 0) return -1;
-    return doorward_check_claim(handoff, "REMOTEEGID", handoff->peer.gid, why);
+    if (doorward_check_claim(handoff, "REMOTEEUID", "euid", handoff->peer.uid, why) != 0) return -1;
+    return doorward_check_claim(handoff, "REMOTEEGID", "egid", handoff->peer.gid, why);
 }
 
 /* Whether a message's descriptors would fit: without room the kernel gives it without them, and the connection is lost. */

@@ -182,6 +182,14 @@ pub fn terminal() -> (OwnedFd, OwnedFd) {
     }
 }
 
+/// Bytes that can be read from a socket, of all its messages together (`FIONREAD`).
+pub fn queued(socket: &OwnedFd) -> io::Result<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the request writes one int.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::FIONREAD, &raw mut bytes) }.into())?;
+    Ok(bytes.unsigned_abs() as usize)
+}
+
 /// Takes possession of descriptors that `recvmsg` has just put into this process.
 pub fn own(numbers: Vec<RawFd>) -> Vec<OwnedFd> {
     // SAFETY: the caller got the numbers from the kernel in this very call, so nobody else owns them.
