@@ -494,9 +494,12 @@ func (m *message) parse() (map[string]string, []string, error) {
 			return nil, nil, errors.New("a variable's name is empty or repeated")
 		}
 		seen[name] = true
-		if set {
+		switch {
+		case strings.HasPrefix(name, "HANDOFF"):
+			// What a later doorward says to backends is no variable of the connection.
+		case set:
 			env[name] = value
-		} else {
+		default:
 			unset = append(unset, name)
 		}
 	}

@@ -353,7 +353,8 @@ def parse(payload):
         if not name or name in env:
             raise Dropped("a variable's name is empty or repeated")
         env[name] = value if equals else None
-    return names, env
+    # What a later doorward says to backends is no variable of the connection.
+    return names, {name: value for name, value in env.items() if not name.startswith(b"HANDOFF")}
 
 
 def peer_of(number):
