@@ -1,7 +1,9 @@
 //! The backends of contrib/backends, in three languages: the same conversation with each, started by doorward and listening.
 
+mod channel;
 mod hostile;
 mod listening;
+mod room;
 mod started;
 mod supervised;
 mod systemd;

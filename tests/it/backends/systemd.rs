@@ -118,7 +118,7 @@ fn each_language_answers_behind_the_units_as_they_are() {
 }
 
 #[test]
-fn restarts_and_kills_of_either_side_lose_nobody_who_was_not_received() {
+fn restarts_of_either_side_cut_and_refuse_nobody() {
     need!(
         root,
         "systemctl",

@@ -1,74 +1,14 @@
 //! Whose word a backend takes: tests that are doorward themselves, in good and in bad faith.
 
-use super::listening::{listen, start};
-use super::{ALL, Language};
-use crate::support::{Client, Dial, Neighbour, User, eventually, eventually_some, raw};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use super::ALL;
+use super::channel::{Channel, assert_ended, of, whoami};
+use super::listening::listen;
+use crate::support::{Client, Dial, Neighbour, User, eventually_some};
 use std::fs;
-use std::io::{PipeReader, Read, pipe};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io::pipe;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-
-/// A channel that a backend has taken from us.
-struct Channel {
-    near: Client,
-    far: OwnedFd,
-    _control: Client,
-}
-
-impl Channel {
-    fn to(backend: &Neighbour) -> Channel {
-        let pair = socketpair(
-            AddressFamily::Unix,
-            SockType::SeqPacket,
-            None,
-            SockFlag::SOCK_CLOEXEC,
-        );
-        let (near, far) = pair.unwrap();
-        let mut control = eventually_some("a listening backend", || {
-            Dial::to(backend.path("backend"))
-                .seqpacket()
-                .try_connect()
-                .ok()
-        });
-        control.send_fds(b"HANDOFF=1\0HANDOFF_FDS=channel\0", &[far.as_fd()]);
-        Channel {
-            near: Client::from(near),
-            far,
-            _control: control,
-        }
-    }
-
-    fn send(&mut self, payload: &[u8], descriptors: &[BorrowedFd<'_>]) {
-        self.near.send_fds(payload, descriptors);
-    }
-
-    /// A connection from ourselves, with what doorward would say of it; the client's end.
-    fn hand_off(&mut self) -> Client {
-        let (client, server) = UnixStream::pair().unwrap();
-        let (_, lease) = pipe().unwrap();
-        let payload = format!(
-            "HANDOFF=1\0HANDOFF_FDS=connection:lease\0{}",
-            of(&User::me())
-        );
-        self.send(payload.as_bytes(), &[server.as_fd(), lease.as_fd()]);
-        Client::from(OwnedFd::from(client))
-    }
-
-    /// Bytes that the backend has not taken.
-    fn queued(&self) -> usize {
-        raw::queued(&self.far).unwrap()
-    }
-}
-
-/// The variables of a connection of this user.
-fn of(user: &User) -> String {
-    format!(
-        "PROTO=IPC\0IPCREMOTEEUID={}\0IPCREMOTEEGID={}\0",
-        user.uid, user.gid
-    )
-}
 
 /// Both ends of a connection whose client is `user`.
 fn connection_of(user: &User, backend: &Neighbour) -> (Client, OwnedFd) {
@@ -80,11 +20,6 @@ fn connection_of(user: &User, backend: &Neighbour) -> (Client, OwnedFd) {
     (client, listener.accept().unwrap().0.into())
 }
 
-fn whoami(client: &mut Client) -> String {
-    client.send(b"whoami\n");
-    client.read_line()
-}
-
 #[test]
 fn control_connection_of_another_user_is_refused_and_of_one_who_may_is_not() {
     need!(root, "python3", "gcc", "go");
@@ -94,8 +29,6 @@ fn control_connection_of_another_user_is_refused_and_of_one_who_may_is_not() {
             let backend = listen(language, words);
             let open = fs::Permissions::from_mode(0o666);
             fs::set_permissions(backend.path("backend"), open).unwrap();
-            let (near, far) = UnixStream::pair().unwrap();
-            drop((near, far));
             let mut control = eventually_some("a listening backend", || {
                 let dial = Dial::to(backend.path("backend")).seqpacket();
                 dial.user(&other).try_connect().ok()
@@ -162,11 +95,6 @@ fn message_that_claims_another_user_or_group_is_dropped_and_logged() {
             assert_eq!(whoami(&mut client), me, "{language:?}");
         }
     }
-}
-
-/// Nobody holds the other end of the pipe any more.
-fn assert_ended(pipe: &mut PipeReader) {
-    assert_eq!(pipe.read(&mut [0]).unwrap(), 0);
 }
 
 #[test]
@@ -250,73 +178,11 @@ fn malformed_messages_are_dropped_whole_and_the_next_is_served() {
     }
 }
 
-/// A backend with few descriptors.
-fn listen_with_limit(language: Language) -> Neighbour {
-    let mut backend = Neighbour::new();
-    let mut command = backend.command("sh");
-    let words = ["-c", "ulimit -n 40 && exec \"$@\"", "sh"];
-    command.args(words).arg(language.program());
-    command.args(["--listen", &backend.text("backend")]);
-    backend.start(&mut command);
-    eventually("the backend's socket", || backend.path("backend").exists());
-    backend
-}
-
-#[test]
-fn at_the_descriptor_limit_connections_wait_in_the_channel_and_none_is_lost() {
-    need!("python3", "gcc", "go");
-    for language in ALL {
-        let backend = listen_with_limit(language);
-        let mut channel = Channel::to(&backend);
-        let mut clients: Vec<Client> = (0..30).map(|_| channel.hand_off()).collect();
-        for client in &mut clients {
-            client.send(b"whoami\n");
-        }
-        for client in clients.iter_mut().take(3) {
-            client.read_line();
-        }
-        assert!(channel.queued() > 0, "{language:?}: more than fit");
-        for (n, mut client) in clients.into_iter().enumerate() {
-            if n >= 3 {
-                assert!(client.read_line().starts_with("ok uid="), "{language:?}");
-            }
-        }
-        assert_eq!(backend.lines().all(), Vec::<String>::new());
-    }
-}
-
-#[test]
-fn message_with_more_descriptors_than_fit_is_dropped_whole() {
-    need!("python3", "gcc", "go");
-    for language in ALL {
-        let backend = listen_with_limit(language);
-        let mut channel = Channel::to(&backend);
-        let (client, server) = UnixStream::pair().unwrap();
-        let (mut free, lease) = pipe().unwrap();
-        let descriptors: Vec<_> = [server.as_fd()]
-            .into_iter()
-            .chain([lease.as_fd(); 45])
-            .collect();
-        let payload = format!("HANDOFF=1\0HANDOFF_FDS=connection\0{}", of(&User::me()));
-        channel.send(payload.as_bytes(), &descriptors);
-        drop(descriptors);
-        drop((server, lease));
-        Client::from(OwnedFd::from(client)).assert_closed();
-        assert_ended(&mut free);
-        backend.wait_line("dropped a connection: it was cut short");
-        assert!(
-            whoami(&mut channel.hand_off()).starts_with("ok uid="),
-            "{language:?}"
-        );
-    }
-}
-
 #[test]
 fn doorward_that_brings_no_channel_keeps_nobody_waiting_for_ever() {
     need!("python3", "gcc", "go");
     for language in ALL {
-        let mut backend = Neighbour::new();
-        start(&mut backend, language, &[]);
+        let backend = listen(language, &[]);
         let mut idle = eventually_some("a listening backend", || {
             Dial::to(backend.path("backend"))
                 .seqpacket()
