@@ -4,7 +4,7 @@
 use super::{Counters, Service, SlotsOf};
 use crate::admission::{Full, Peer, Reason, RuleName, Telling, User, Verdict};
 use crate::delivery::{Admitted, Beside, Deliver, Held, Trouble};
-use crate::report::{self, Escaped, Kind, Throttle, error, event, warning};
+use crate::report::{self, Kind, Throttle, error, event, warning};
 use crate::source::Listening;
 use crate::sys::socket::PeerName;
 use crate::{clock, sys};
@@ -159,11 +159,7 @@ impl<'a> Door<'a> {
             .identify(connection.as_fd(), &service.orders.mapping)
         {
             self.peer.forget();
-            return self.refuse(
-                connection,
-                Reason::Identity,
-                format_args!("cause={}", Escaped(cause.to_string().as_bytes())),
-            );
+            return self.refuse(connection, Reason::Identity, format_args!("cause={cause}"));
         }
         let (rule, env, exec) = match service.orders.rules.judge(&self.peer) {
             Verdict::Allow { rule, env, exec } => (rule, env, exec),

@@ -375,9 +375,13 @@ def peer_of(number):
 
 
 def _many_groups(lent):
-    import ctypes  # large, and seldom needed
+    try:
+        import ctypes  # large, and seldom needed
 
-    libc = ctypes.CDLL(None, use_errno=True)
+        libc = ctypes.CDLL(None, use_errno=True)
+    except (ImportError, OSError, MemoryError) as error:
+        # A sandbox may forbid it; this connection is dropped then, not the service.
+        raise Dropped(f"unable to read the peer's groups: {error}") from None
     groups = ctypes.create_string_buffer(65536 * 4)
     length = ctypes.c_uint(len(groups))
     if libc.getsockopt(lent.fileno(), socket.SOL_SOCKET, SO_PEERGROUPS, groups, ctypes.byref(length)) != 0:

@@ -4,7 +4,7 @@
 use super::backoff::Backoff;
 use super::{Backend, BackendPlan, CONNECTION};
 use crate::admission::{List, Mapping, Peer, Verdict};
-use crate::report::{Escaped, Seconds, Throttle, event};
+use crate::report::{Seconds, Throttle, event};
 use crate::source::Address;
 use crate::sys;
 use crate::sys::scm;
@@ -34,8 +34,7 @@ impl Backend {
                 self.connect_at = Some(now + pause);
                 if WAITING.open() {
                     event!(
-                        "backend wait path={address} cause={} again={}",
-                        Escaped(cause.to_string().as_bytes()),
+                        "backend wait path={address} again={} cause={cause}",
                         Seconds(pause)
                     );
                 }

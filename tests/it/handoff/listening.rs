@@ -91,7 +91,7 @@ fn backend_that_is_not_there_yet_is_waited_for_and_clients_with_it() {
     let mut pair = Pair::new();
     let door = pair.door(&[]).serve(NOBODY);
     let line = door.wait_log("backend wait path=");
-    assert!(line.contains("cause=No\\x20such\\x20file"), "{line}");
+    assert!(line.contains(" cause=No such file"), "{line}");
     let mut client = door.connect();
     order(&mut client, "pid");
     super::wait_allowed(&door, 1);
