@@ -27,6 +27,7 @@ use doorward::backend::{Backend, Error, Listener, Next};
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::User;
 use std::os::fd::AsFd as _;
 use store::Store;
 
@@ -39,6 +40,24 @@ fn main() -> Result<(), Error> {
     let mut server = Server::start()?;
     while server.turn()? {}
     Ok(())
+}
+
+/// `--allow-user NAME|UID`, repeatable: who else but root and ourselves may bring a channel (the user that doorward runs as).
+fn admitted(mut listener: Listener) -> Result<Listener, Error> {
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        let name = words.next().filter(|_| word == "--allow-user");
+        let uid = name.and_then(|name| match name.parse() {
+            Ok(uid) => Some(uid),
+            Err(_) => Some(User::from_name(&name).ok()??.uid.as_raw()),
+        });
+        let Some(uid) = uid else {
+            eprintln!("watch: usage: watch [--allow-user NAME|UID]...");
+            std::process::exit(100);
+        };
+        listener = listener.allow_uid(uid);
+    }
+    Ok(listener)
 }
 
 struct Server {
@@ -56,7 +75,7 @@ impl Server {
     fn start() -> Result<Server, Error> {
         let (backend, listener) = match Backend::from_env() {
             Err(Error::NotGiven(_) | Error::WrongDescriptor(_)) => {
-                (None, Some(Listener::from_env()?))
+                (None, Some(admitted(Listener::from_env()?)?))
             }
             backend => (Some(logging(backend?)), None),
         };

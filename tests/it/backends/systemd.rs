@@ -6,8 +6,9 @@ use crate::support::{Client, Dial, Systemd, User, eventually, inspect};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::BTreeSet;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, BufRead as _, BufReader};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::thread;
@@ -28,14 +29,20 @@ struct Pairs {
 
 impl Pairs {
     fn with(language: Language) -> Pairs {
+        let program = language.program();
+        let module =
+            (language == Language::Python).then(|| program.with_file_name("doorward_backend.py"));
+        Pairs::of(program, module.as_deref(), None)
+    }
+
+    /// With `program`, a module beside it, and a drop-in for its service.
+    fn of(program: &Path, module: Option<&Path>, drop_in: Option<&str>) -> Pairs {
         static ALONE: Mutex<()> = Mutex::new(());
         let alone = ALONE.lock().unwrap_or_else(|held| held.into_inner());
         let systemd = Systemd::boot();
-        let program = language.program();
         systemd.put(program, "/usr/local/lib/doorward/watch");
-        if language == Language::Python {
-            let module = program.with_file_name("doorward_backend.py");
-            systemd.put(&module, "/usr/local/lib/doorward/doorward_backend.py");
+        if let Some(module) = module {
+            systemd.put(module, "/usr/local/lib/doorward/doorward_backend.py");
         }
         let units = project().join("units");
         systemd.put(
@@ -48,6 +55,10 @@ impl Pairs {
         }
         let everybody = "[Socket]\nSocketMode=0666\n";
         systemd.install("doorward-handoff.socket.d/mode.conf", everybody);
+        systemd.install(
+            "doorward-backend.service.d/program.conf",
+            drop_in.unwrap_or("[Service]\n"),
+        );
         for unit in ["doorward-backend.socket", "doorward-handoff.socket"] {
             systemd.start_unit(unit);
         }
@@ -115,6 +126,40 @@ fn each_language_answers_behind_the_units_as_they_are() {
             pairs.journals()
         );
     }
+}
+
+/// The fourth language: the crate's own example, which speaks the same protocol of doorward's and one of its own to clients.
+#[test]
+fn the_rust_example_answers_behind_the_same_units() {
+    need!(
+        root,
+        "systemctl",
+        "systemd",
+        "unshare",
+        "nsenter",
+        "systemd-sysusers"
+    );
+    let command = "[Service]\nExecStart=\nExecStart=/usr/local/lib/doorward/watch --allow-user doorward-handoff\n\
+        Type=simple\n";
+    let pairs = Pairs::of(&crate::library::example("watch"), None, Some(command));
+    let mut lamp = pairs.connect_as(1001);
+    let (greeting, descriptors) = lamp.recv_greeting();
+    assert_eq!(
+        (&greeting[..], descriptors.len()),
+        (&b"doorward 1\n"[..], 1)
+    );
+    lamp.send(b"watch lamp\n");
+    assert_eq!(lamp.read_line(), "ok");
+    let mut hand = pairs.connect_as(1002);
+    drop(hand.recv_greeting());
+    hand.send(b"who\n");
+    assert_eq!(hand.read_line(), "ok 1002");
+    hand.send(b"set lamp on\n");
+    assert_eq!(hand.read_line(), "ok");
+    let mut events = BufReader::new(File::from(descriptors.into_iter().next().unwrap()));
+    let mut event = String::new();
+    events.read_line(&mut event).unwrap();
+    assert_eq!(event, "changed lamp 1002 on\n");
 }
 
 #[test]
