@@ -11,10 +11,10 @@ use super::status::{Status, Watchdog};
 use super::troubles::Troubles;
 use super::{Counters, Orders, Service, SlotsOf, spawning_doors_each};
 use crate::admission::{self, Denials};
-use crate::clock;
 use crate::delivery::{Delivery, Landings};
 use crate::exit::{self, Unable as _};
 use crate::report::event;
+use crate::{clock, sys};
 use nix::sys::epoll::{EpollEvent, EpollTimeout};
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
@@ -50,6 +50,8 @@ pub(crate) fn run(
     let mut control = Control::new(orders, landings, signals, manager, watchdog)?;
     control.open_doors()?;
     control.unready = Some(ready_fd);
+    // A service waits far longer than it starts. Where this is refused, it only takes more memory.
+    let _ = sys::text::release();
     while !control.is_to_stop() {
         control.announce();
         control.turn(None);

@@ -25,6 +25,8 @@ pub(crate) mod scm;
 pub(crate) mod signal;
 pub(crate) mod socket;
 pub(crate) mod spawn;
+#[cfg(feature = "cli")]
+pub(crate) mod text;
 pub(crate) mod wait;
 
 use std::io;
