@@ -243,3 +243,32 @@ fn refused_ones_are_told_at_once_even_when_the_house_is_full() {
     let _other = door.connect_as(&User::nobody());
     door.wait_log("reason=max-per-user limit=3");
 }
+
+/// What no limit provokes safely on a running machine: the call itself is made to fail, the first times that each door makes it.
+#[test]
+fn accept_that_fails_for_a_while_is_told_once_and_loses_nobody() {
+    need!(root, "strace");
+    for (error, told) in [
+        ("ENFILE", Some("Too many open files in system")),
+        ("ENOMEM", Some("Cannot allocate memory")),
+        ("ECONNABORTED", None),
+    ] {
+        let inject = format!("inject=accept4:error={error}:when=1..3");
+        let calls = ["-e", "trace=accept4", "-e", &inject];
+        let wrap = [&["strace", "-f", "-qq", "-o", "/dev/null"], &calls[..]].concat();
+        let mut door = Door::new().wrap(wrap).serve(echo());
+        let traced = nix::unistd::Pid::from_raw(door.children()[0]);
+        let clients: Vec<_> = (0..20).map(|_| door.connect()).collect();
+        assert_all_answered(clients);
+        match told {
+            Some(cause) => {
+                assert!(door.wait_log("unable to accept").contains(cause));
+                assert!(door.count_log("unable to accept") <= 3);
+            }
+            // A client that went away while it was in the queue is nobody's trouble.
+            None => assert_eq!(door.count_log("unable to"), 0),
+        }
+        nix::sys::signal::kill(traced, nix::sys::signal::Signal::SIGTERM).unwrap();
+        assert!(door.wait_exit().success());
+    }
+}
