@@ -19,7 +19,6 @@ pub(crate) mod log;
 pub(crate) mod peer;
 #[cfg(feature = "tokio")]
 pub(crate) mod reactor;
-#[cfg_attr(not(test), allow(dead_code))]
 pub(crate) mod scm;
 #[cfg(feature = "cli")]
 pub(crate) mod signal;
