@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
-
 use super::{comes_in, greeter, reachable, user};
 use crate::support::{Client, Dial, Door, Served, User, eventually};
 
@@ -14,14 +12,10 @@ fn denies(text: &str) -> Door {
 
 /// A client that has sent `send` before doorward has seen it.
 fn early(door: &Served, dial: Dial, send: impl FnOnce(&mut Client)) -> Client {
-    door.signal(Signal::SIGSTOP);
-    eventually("doorward to stand still", || {
-        crate::support::inspect::status_line(door.pid(), "State")
-            .is_some_and(|state| state.starts_with('T'))
-    });
+    door.pause();
     let mut client = dial.connect();
     send(&mut client);
-    door.signal(Signal::SIGCONT);
+    door.resume();
     client
 }
 

@@ -135,7 +135,7 @@ fn a_client_that_left_while_it_waited_leaves_no_slot_taken() {
     drop(first);
     door.wait_log("end child=");
     door.wait_log("end child=");
-    door.wait_children(0);
+    door.wait_slots(0);
     let _again = served(&door, 2);
 }
 

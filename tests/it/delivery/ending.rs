@@ -12,15 +12,6 @@ fn probing<const N: usize>(door: Door, words: [&str; N]) -> Served {
     door.serve([probe.to_str().unwrap()].into_iter().chain(words))
 }
 
-/// Asks doorward itself.
-#[track_caller]
-fn assert_no_slot_is_taken(door: &Served) {
-    eventually("no slot taken", || {
-        door.signal(Signal::SIGUSR1);
-        door.wait_log("doorward: status ").contains("slots=0/")
-    });
-}
-
 #[test]
 fn the_end_line_says_how_a_child_ended() {
     for code in ["0", "1", "42", "100", "127", "255"] {
@@ -78,7 +69,7 @@ fn every_child_is_reaped() {
             .into_iter()
             .all(|pid| inspect::status_line(pid, "PPid") != parent)
     });
-    assert_no_slot_is_taken(&door);
+    door.wait_slots(0);
 }
 
 #[test]
@@ -88,8 +79,7 @@ fn clients_that_close_at_once_leave_nothing_behind() {
     for _ in 0..500 {
         drop(door.connect());
     }
-    door.wait_children(0);
-    assert_no_slot_is_taken(&door);
+    door.wait_slots(0);
     eventually("the descriptors of before", || door.fds().len() == before);
     assert!(door.running());
 }
@@ -105,8 +95,7 @@ fn descriptors_that_nobody_asked_for_stay_with_nobody() {
         client.send_fds(b"x", &many);
         assert_eq!(client.read_exactly(1), b"x");
     }
-    door.wait_children(0);
-    assert_no_slot_is_taken(&door);
+    door.wait_slots(0);
     eventually("the descriptors of before", || {
         door.fds().len() == before.len()
     });

@@ -17,15 +17,7 @@ fn shell(door: Door, script: &str) -> Served {
     door.args(["--notify", "-v"]).serve(["sh", "-c", script])
 }
 
-/// Asks doorward itself how many slots are taken.
 #[track_caller]
-fn slots(door: &Served) -> u32 {
-    door.signal(Signal::SIGUSR1);
-    let line = door.wait_log("doorward: status ");
-    let text = line.split("slots=").nth(1).expect("slots=");
-    text.split('/').next().unwrap().parse().expect("a number")
-}
-
 #[test]
 fn the_greeting_is_eleven_bytes_and_one_descriptor_before_all_else() {
     let door = shell(Door::new(), "echo data >&7; echo news >&8");
@@ -97,11 +89,11 @@ fn when_the_child_ends_first_its_words_and_the_greeting_can_still_be_read() {
     let mut client = door.connect();
     door.wait_log("doorward: end ");
     door.wait_children(0);
-    assert_eq!(slots(&door), 1);
+    assert_eq!(door.slots(), 1);
     let mut notification = take_greeting(&mut client);
     assert_eq!(client.read_text(), "data\n");
     assert_eq!(notification.read_text(), "news\n");
-    eventually("the slot to be free", || slots(&door) == 0);
+    door.wait_slots(0);
 }
 
 #[test]
@@ -119,7 +111,7 @@ fn an_unread_greeting_holds_the_slot_until_it_is_read() {
     take_greeting(&mut second);
     first.assert_closed();
     second.assert_closed();
-    eventually("both slots to be free", || slots(&door) == 0);
+    door.wait_slots(0);
 }
 
 #[test]
@@ -162,14 +154,14 @@ fn a_greeting_that_was_read_leaves_nothing_of_the_connection_with_doorward() {
     eventually("the copy", || door.fds().len() == before + 2);
     take_greeting(&mut client);
     eventually("the copy to be gone", || door.fds().len() == before + 1);
-    assert_eq!(slots(&door), 1, "the child still runs");
+    assert_eq!(door.slots(), 1, "the child still runs");
 
     // So the child alone keeps the connection open: its end is the client's end of file.
     let child = door.wait_children(1)[0];
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(child), Signal::SIGKILL).unwrap();
     client.assert_closed();
     eventually("the descriptors of before", || door.fds().len() == before);
-    assert_eq!(slots(&door), 0);
+    door.wait_slots(0);
 }
 
 #[test]
@@ -178,10 +170,10 @@ fn a_client_that_reads_the_greeting_in_pieces_counts_when_it_has_all_of_it() {
     let mut client = door.connect();
     door.wait_log("doorward: end ");
     assert_eq!(client.read_exactly(5), b"doorw");
-    assert_eq!(slots(&door), 1);
+    assert_eq!(door.slots(), 1);
     assert_eq!(client.read_exactly(6), b"ard 1\n");
     client.assert_closed();
-    eventually("the slot to be free", || slots(&door) == 0);
+    door.wait_slots(0);
 }
 
 #[test]
@@ -193,9 +185,9 @@ fn clients_that_never_read_hold_nobody_else_up() {
     take_greeting(&mut client);
     assert_eq!(client.read_text(), "data\n");
     door.wait_children(0);
-    eventually("their slots to stay", || slots(&door) == 50);
+    door.wait_slots(50);
     drop(silent);
-    eventually("their slots to be free", || slots(&door) == 0);
+    door.wait_slots(0);
 }
 
 #[test]
@@ -203,7 +195,7 @@ fn unread_greetings_do_not_spin() {
     let door = shell(Door::new(), "true");
     let silent: Vec<Client> = (0..5).map(|_| door.connect()).collect();
     door.wait_children(0);
-    eventually("their slots", || slots(&door) == 5);
+    door.wait_slots(5);
     let ticks = inspect::cpu_ticks(door.pid());
     let begun = std::time::Instant::now();
     // A spinning thread would use some 50 ticks of 10 ms; the questions themselves use a few.
@@ -242,13 +234,13 @@ fn a_client_that_left_before_its_greeting_is_no_trouble() {
         Door::new().args(["--max", "1", "--max-per-user", "1"]),
         "echo data >&7",
     );
-    door.signal(Signal::SIGSTOP);
+    door.pause();
     drop(door.connect());
-    door.signal(Signal::SIGCONT);
+    door.resume();
     eventually("service for the next one", || {
         let mut client = door.connect();
         let (bytes, _notification) = client.recv_greeting();
         !bytes.is_empty() && client.read_text() == "data\n"
     });
-    eventually("no slot taken", || slots(&door) == 0);
+    door.wait_slots(0);
 }

@@ -2,8 +2,6 @@
 
 use std::process::{Command, Stdio, id};
 
-use nix::sys::signal::Signal;
-
 use crate::support::{Door, eventually};
 
 const SHOW: [&str; 3] = [
@@ -26,13 +24,13 @@ fn nine_is_the_process_that_connected() {
 fn a_client_that_is_no_more_is_no_trouble() {
     need!("socat");
     let mut door = Door::new().args(["--pidfd", "-v"]).serve(SHOW);
-    door.signal(Signal::SIGSTOP);
+    door.pause();
     let mut gone = Command::new("socat");
     gone.args(["-u", "/dev/null"])
         .arg(format!("UNIX-CONNECT:{}", door.socket().display()));
     let status = gone.stdin(Stdio::null()).status().unwrap();
     assert!(status.success());
-    door.signal(Signal::SIGCONT);
+    door.resume();
     // Whatever became of that one, the next is served and no slot is lost.
     let text = door.connect().read_text();
     assert!(text.contains(&format!("Pid:\t{}", id())), "{text}");

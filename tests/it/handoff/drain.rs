@@ -30,10 +30,10 @@ fn slow_backend_empties_the_channel_before_it_is_told_to_end() {
 fn lazy_backend_is_started_for_what_is_queued_at_the_end() {
     let mut door = door().args(["--lazy"]).serve(backend(&["--answer"]));
     // Nothing of it runs, and doorward hears of the connection and of its end at once.
-    door.signal(Signal::SIGSTOP);
+    door.pause();
     let mut client = door.connect();
     door.signal(Signal::SIGTERM);
-    door.signal(Signal::SIGCONT);
+    door.resume();
     pid(&client.read_text());
     assert!(door.wait_exit().success());
 }

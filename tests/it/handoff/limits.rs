@@ -187,11 +187,11 @@ fn too_many_descriptors_under_way_make_clients_wait() {
 fn client_that_left_before_its_hand_off_disturbs_nobody() {
     for to in ["backend", "client", "none"] {
         let door = door().args(["--notify-to", to]).serve(backend(&[]));
-        door.signal(Signal::SIGSTOP);
+        door.pause();
         // In the kernel's queue, and gone, when doorward looks again.
         let left: Vec<_> = (0..5).map(|_| door.connect()).collect();
         drop(left);
-        door.signal(Signal::SIGCONT);
+        door.resume();
         let mut client = door.connect();
         if to == "client" {
             assert_eq!(client.recv_greeting().0, b"doorward 1\n");

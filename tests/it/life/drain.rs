@@ -189,10 +189,10 @@ fn clients_queued_on_an_own_socket_are_answered() {
     // Without a grace it takes a second for them.
     for (grace, count) in [("0", 15), ("60", 200)] {
         let mut door = Door::new().args(["--grace", grace]).serve(echo());
-        door.signal(Signal::SIGSTOP);
+        door.pause();
         let clients: Vec<_> = (0..count).map(|_| door.connect()).collect();
         door.signal(Signal::SIGTERM);
-        door.signal(Signal::SIGCONT);
+        door.resume();
         assert_all_answered(clients);
         assert!(door.wait_exit().success());
     }

@@ -6,7 +6,7 @@ use crate::support::{Door, Served, eventually, inspect};
 /// What doorward has open once nothing is under way.
 #[track_caller]
 fn descriptors_at_rest(door: &Served) -> usize {
-    door.wait_children(0);
+    door.wait_slots(0);
     let mut before = usize::MAX;
     eventually("descriptors that do not change", || {
         let now = door.fds().len();

@@ -35,7 +35,7 @@ fn several_inherited_sockets_are_served_and_share_their_limits() {
     door.wait_log("reason=max-per-user");
     first.shutdown_write();
     first.assert_closed();
-    door.wait_children(0);
+    door.wait_slots(0);
     let mut second = Dial::to(&b).connect();
     door.wait_children(1);
     second.shutdown_write();

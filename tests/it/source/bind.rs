@@ -92,11 +92,7 @@ fn seqpacket_keeps_records_apart() {
 #[test]
 fn backlog_is_the_length_of_the_queue() {
     let door = Door::new().args(["--backlog", "3"]).serve(reporter());
-    door.signal(Signal::SIGSTOP);
-    crate::support::eventually("the stop", || {
-        crate::support::inspect::status_line(door.pid(), "State")
-            .is_some_and(|state| state.starts_with('T'))
-    });
+    door.pause();
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let mut queued = Vec::new();
     while queued.len() < 100 {
@@ -110,7 +106,7 @@ fn backlog_is_the_length_of_the_queue() {
         }
         queued.push(socket);
     }
-    door.signal(Signal::SIGCONT);
+    door.resume();
     // The kernel lets one more in than it was told.
     assert_eq!(queued.len(), 4);
 }

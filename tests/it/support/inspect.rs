@@ -117,6 +117,17 @@ pub fn children(pid: i32) -> Vec<i32> {
         .collect()
 }
 
+/// Whether each of its threads has stopped.
+pub fn stands_still(pid: i32) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
+        return false;
+    };
+    threads.flatten().all(|thread| {
+        let status = std::fs::read_to_string(thread.path().join("status"));
+        status.is_ok_and(|text| text.lines().any(|line| line.starts_with("State:\tT")))
+    })
+}
+
 /// Its children, their children and so on, in one walk over /proc: there may be thousands.
 pub fn descendants(pid: i32) -> Vec<i32> {
     let mut below: BTreeMap<i32, Vec<i32>> = BTreeMap::new();

@@ -156,6 +156,37 @@ impl Served {
         self.children()
     }
 
+    /// How many slots are taken, by its own word.
+    #[track_caller]
+    pub fn slots(&self) -> u32 {
+        self.signal(Signal::SIGUSR1);
+        let line = self.wait_log("doorward: status ");
+        let text = line.split("slots=").nth(1).expect("slots=");
+        let taken = text.split('/').next().expect("a number");
+        taken.parse().expect("a number")
+    }
+
+    /// Waits until exactly `count` slots are taken. The end of a child is not yet that of its slot: doorward must have noticed it.
+    #[track_caller]
+    pub fn wait_slots(&self, count: u32) {
+        eventually(&format!("{count} slots taken"), || self.slots() == count);
+    }
+
+    /// Stops it, and waits until none of its threads runs: each of them stops for itself.
+    #[track_caller]
+    pub fn pause(&self) {
+        self.signal(Signal::SIGSTOP);
+        eventually("doorward to stand still", || {
+            inspect::stands_still(self.pid())
+        });
+    }
+
+    /// Lets it go on.
+    #[track_caller]
+    pub fn resume(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
     /// Its open descriptors.
     pub fn fds(&self) -> std::collections::BTreeMap<i32, String> {
         inspect::fds(self.pid())
