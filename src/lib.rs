@@ -28,8 +28,8 @@
 //!
 //! # Inside
 //! One connection's way is the shape of the crate: `source` (bind or inherit) -> `admission` (who is it, may it, is there room) ->
-//! `delivery` (spawn a child, hand off to a backend). `serve` walks it, once for every connection; `connect` is the client's side of
-//! it; `cli` turns a command line into a plan and runs it; `sys` is the fence around all unsafe code.
+//! `delivery` (spawn a child, hand off to a backend). `serve` walks it, once for every connection; `chain` are the
+//! commands that become their program; `cli` turns a command line into a plan and runs it; `sys` is the fence around all unsafe code.
 
 // A test that panics has done its work.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
@@ -45,11 +45,11 @@ mod variables;
 #[cfg(feature = "cli")]
 mod admission;
 #[cfg(feature = "cli")]
+mod chain;
+#[cfg(feature = "cli")]
 mod cli;
 #[cfg(feature = "cli")]
 mod clock;
-#[cfg(feature = "cli")]
-mod connect;
 #[cfg(feature = "cli")]
 mod delivery;
 #[cfg(feature = "cli")]

@@ -8,7 +8,7 @@ mod serve;
 use crate::exit::{self, Failure};
 use crate::report::{self, Escaped, Kind};
 use crate::source::Activation;
-use crate::{connect, source, sys};
+use crate::{chain, source, sys};
 use args::{Arguments, Command};
 use clap::{CommandFactory as _, FromArgMatches as _};
 use std::ffi::OsString;
@@ -136,14 +136,14 @@ pub fn main() -> u8 {
     run(arguments.command, parent).unwrap_or_else(|failure| fail(&failure))
 }
 
-fn run(mut command: Command, parent: Parent) -> exit::Result<u8> {
-    if let Some(common) = command.common() {
-        report::set_verbosity(plan::verbosity(common)?);
+fn run(command: Command, parent: Parent) -> exit::Result<u8> {
+    if let Some(log) = command.log() {
+        report::set_verbosity(plan::verbosity(log)?);
     }
     match command {
         Command::Spawn(words) => serve::run(plan::spawn(*words)?, parent),
         Command::Handoff(words) => serve::run(plan::handoff(*words)?, parent),
-        Command::Connect(words) => match connect::run(plan::connect(words)?)? {},
+        Command::Connect(words) => match chain::connect(plan::connect(words)?)? {},
     }
 }
 
@@ -160,9 +160,9 @@ fn parse(words: impl Iterator<Item = OsString>) -> Result<args::Arguments, clap:
     let matches = args::Arguments::command().try_get_matches_from(words)?;
     let mut arguments = args::Arguments::from_arg_matches(&matches)?;
     if let Some((_, matches)) = matches.subcommand()
-        && let Some(common) = arguments.command.common()
+        && let Some(rules) = arguments.command.rules()
     {
-        common.admission.take_order(matches);
+        rules.take_order(matches);
     }
     Ok(arguments)
 }

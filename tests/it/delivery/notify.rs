@@ -17,7 +17,6 @@ fn shell(door: Door, script: &str) -> Served {
     door.args(["--notify", "-v"]).serve(["sh", "-c", script])
 }
 
-#[track_caller]
 #[test]
 fn the_greeting_is_eleven_bytes_and_one_descriptor_before_all_else() {
     let door = shell(Door::new(), "echo data >&7; echo news >&8");

@@ -1,10 +1,10 @@
 //! `doorward connect`: a UCSPI client. It connects, puts the connection on 6 and 7, and becomes its program.
 #![forbid(unsafe_code)]
 
+use super::program::{become_program, variable};
 use crate::client::{Error, welcome};
 use crate::delivery::{Layout, NOTIFY, Program};
 use crate::exit::{self, Failure, Unable as _};
-use crate::report::Escaped;
 use crate::source::{Address, Type};
 use crate::sys;
 use nix::errno::Errno;
@@ -15,7 +15,6 @@ use nix::sys::time::{TimeVal, TimeValLike as _};
 use std::convert::Infallible;
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt as _;
 use std::time::{Duration, Instant};
 
 /// Numbers from here on are the program's in no case.
@@ -68,18 +67,7 @@ pub(crate) fn run(errand: Errand) -> exit::Result<Infallible> {
     };
     place(connection, notification.map(OwnedFd::from))?;
     let envp = environment(std::env::vars_os(), errand.notify);
-    let argv = program.argv.into_iter().map(c_string).collect::<Vec<_>>();
-    let cause = sys::exec::exec(&program.path, &argv, &envp);
-    // A missing interpreter is no program; everything else is one that cannot be executed.
-    let code = match cause.kind() {
-        std::io::ErrorKind::NotFound => exit::NOT_FOUND,
-        _ => exit::NOT_EXECUTABLE,
-    };
-    let shown = Escaped(program.path.to_bytes()).to_string();
-    Err(Failure {
-        code,
-        error: anyhow::Error::new(cause).context(format!("unable to run {shown}")),
-    })
+    become_program(program, &envp)
 }
 
 /// A blocking socket, connected.
@@ -180,27 +168,13 @@ fn environment(
     };
     let mut all: Vec<CString> = inherited
         .filter(|(name, _)| !set(name))
-        .map(|(mut name, value)| {
-            name.push("=");
-            name.push(value);
-            c_string(name)
-        })
+        .map(|(name, value)| variable(&name, &value))
         .collect();
     all.extend([c"PROTO=IPC".to_owned(), c"IPCLOCALPATH=".to_owned()]);
     if notify {
-        all.push(c_string(format!("NOTIFYFD={NOTIFY}").into()));
+        all.push(variable("NOTIFYFD".as_ref(), NOTIFY.to_string().as_ref()));
     }
     all
-}
-
-/// What came from the kernel as a C string has no zero byte; what had one would end there.
-fn c_string(text: OsString) -> CString {
-    let text = text.into_vec();
-    let end = text
-        .iter()
-        .position(|&byte| byte == 0)
-        .unwrap_or(text.len());
-    CString::new(text.get(..end).unwrap_or_default()).unwrap_or_default()
 }
 
 #[cfg(test)]

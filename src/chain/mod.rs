@@ -1,0 +1,7 @@
+//! Links of a chain: commands that prepare a descriptor or two and become their program, in place.
+#![forbid(unsafe_code)]
+
+mod connect;
+mod program;
+
+pub(crate) use connect::{Errand, run as connect};

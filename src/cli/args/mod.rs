@@ -1,0 +1,125 @@
+//! What was typed. Nothing here decides what it means.
+#![forbid(unsafe_code)]
+
+mod chain;
+mod options;
+mod serve;
+
+pub(super) use chain::Connect;
+pub(super) use options::{Connection, Log, Node, Rules, Sockets};
+pub(super) use serve::{Common, Handoff, ReadyWhen, Spawn};
+
+use clap::{Parser, Subcommand};
+
+/// The keeper of a Unix-domain socket.
+///
+/// Gets a listening socket (its own, or one inherited by socket activation), decides who may come in by what the kernel says of
+/// the peer, and delivers each admitted connection to a program.
+#[derive(Parser, Debug)]
+#[command(name = "doorward", version, help_expected = true, disable_help_subcommand = true, after_help = EXIT_STATUS)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+const EXIT_STATUS: &str = "\
+Exit status: 0 told to stop; 100 wrong use; 101 a bug; 111 a system call failed; 126 PROG is not executable; 127 PROG was not found.";
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Command {
+    /// Starts one child per connection, as s6-ipcserver, inetd nowait and Accept=yes do
+    ///
+    /// The listening socket is what LISTEN_FDS passes; else descriptor 0, if that is a listening socket; else what --bind names.
+    /// Options end at PROG.
+    Spawn(Box<Spawn>),
+    /// Hands each connection, with a fresh notification socketpair, to a backend that lives on
+    ///
+    /// The backend is PROG, started and restarted by doorward, or whoever listens on the socket that --backend names.
+    /// The listening socket is what LISTEN_FDS passes; else descriptor 0, if that is a listening socket; else what --bind names.
+    /// Options end at PROG.
+    Handoff(Box<Handoff>),
+    /// Connects, puts the connection on descriptors 6 and 7, and becomes PROG, as s6-ipcclient does
+    ///
+    /// PROG has this process's 0, 1 and 2, no other descriptor, and all signals at their defaults. Options end at PATH.
+    Connect(Connect),
+}
+
+impl Command {
+    /// `-v` and `-q`, where the command logs what it does.
+    pub(super) fn log(&self) -> Option<&Log> {
+        match self {
+            Command::Spawn(spawn) => Some(&spawn.common.log),
+            Command::Handoff(handoff) => Some(&handoff.common.log),
+            Command::Connect(_) => None,
+        }
+    }
+
+    /// Who may come in, where the command asks.
+    pub(super) fn rules(&mut self) -> Option<&mut Rules> {
+        match self {
+            Command::Spawn(spawn) => Some(&mut spawn.common.rules),
+            Command::Handoff(handoff) => Some(&mut handoff.common.rules),
+            Command::Connect(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn every_option_has_its_help() {
+        Arguments::command().debug_assert();
+    }
+
+    fn parse(line: &str) -> Box<Spawn> {
+        let matches = Arguments::command()
+            .try_get_matches_from(line.split(' '))
+            .unwrap();
+        let command = <Arguments as clap::FromArgMatches>::from_arg_matches(&matches)
+            .unwrap()
+            .command;
+        let Command::Spawn(mut spawn) = command else {
+            panic!()
+        };
+        spawn
+            .common
+            .rules
+            .take_order(matches.subcommand().unwrap().1);
+        spawn
+    }
+
+    #[test]
+    fn options_end_at_the_program() {
+        let spawn = parse("doorward spawn --bind x prog --bind y -q -- z");
+        assert_eq!(spawn.prog, ["prog", "--bind", "y", "-q", "--", "z"]);
+        assert_eq!(spawn.common.sockets.bind, ["x"]);
+        assert_eq!(
+            parse("doorward spawn --bind x -- prog -v").prog,
+            ["prog", "-v"]
+        );
+    }
+
+    #[test]
+    fn an_unknown_option_is_no_program() {
+        let line = [
+            "doorward",
+            "spawn",
+            "--bind",
+            "x",
+            "--no-such-option",
+            "prog",
+        ];
+        assert!(Arguments::command().try_get_matches_from(line).is_err());
+    }
+
+    #[test]
+    fn allow_and_deny_keep_their_common_order() {
+        let spawn = parse("doorward spawn --deny user:1 --allow all --deny self --bind x prog");
+        let order = [(false, "user:1"), (true, "all"), (false, "self")]
+            .map(|(allows, who)| (allows, who.to_owned()));
+        assert_eq!(spawn.common.rules.in_order, order);
+    }
+}

@@ -1,0 +1,153 @@
+//! The options that several commands share, each declared once: the same name and words everywhere.
+#![forbid(unsafe_code)]
+
+use crate::delivery::Layout;
+use crate::source::Type;
+use clap::{ArgMatches, Args};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+const SOURCE: &str = "Source: where the listening socket comes from";
+const ADMISSION: &str = "Admission: who may come in";
+pub(super) const DELIVERY: &str = "Delivery: what the program gets";
+
+/// Which listening sockets are served, and as whom.
+#[derive(Args, Debug)]
+#[command(next_help_heading = SOURCE)]
+pub(in crate::cli) struct Sockets {
+    /// Bind PATH and serve it (@NAME: in the abstract namespace); where sockets are inherited, they must be these; repeatable
+    #[arg(long, value_name = "PATH")]
+    pub(in crate::cli) bind: Vec<OsString>,
+    /// Of the inherited sockets serve those called NAME in LISTEN_FDNAMES; repeatable [default: all]
+    #[arg(long, value_name = "NAME")]
+    pub(in crate::cli) name: Vec<String>,
+    /// Call listen() again on inherited sockets, so that clients see doorward's credentials
+    #[arg(long)]
+    pub(in crate::cli) relisten: bool,
+}
+
+/// The listening socket itself.
+#[derive(Args, Debug)]
+#[command(next_help_heading = SOURCE)]
+pub(in crate::cli) struct Node {
+    /// Permission bits of the socket, octal; to connect takes w [default: 0600 when bound, unchanged when inherited]
+    #[arg(long, value_name = "MODE")]
+    pub(in crate::cli) mode: Option<String>,
+    /// Owner of the socket, by name or number [default: unchanged]
+    #[arg(long, value_name = "USER[:GROUP]")]
+    pub(in crate::cli) owner: Option<String>,
+    /// Connections that may wait in the kernel's queue to be accepted [default: the system's maximum]
+    #[arg(long, value_name = "N")]
+    pub(in crate::cli) backlog: Option<u32>,
+    /// Type of the socket [default: what is inherited, else stream]
+    #[arg(long = "type", value_name = "TYPE", value_enum)]
+    pub(in crate::cli) kind: Option<Type>,
+    /// User to become before the first client gets in, with its groups [default: stay who started it]
+    #[arg(long, value_name = "USER[:GROUP]")]
+    pub(in crate::cli) run_as: Option<String>,
+}
+
+/// Who may come in.
+#[derive(Args, Debug)]
+#[command(next_help_heading = ADMISSION)]
+pub(in crate::cli) struct Rules {
+    /// Admit WHO: user:NAME|UID, group:NAME|GID (effective or supplementary), self (the user that doorward runs as) or all;
+    /// repeatable: of all --allow and --deny, in the order given, the first that matches decides [default: who matches none is
+    /// refused if there is an --allow, else admitted]
+    #[arg(long, value_name = "WHO")]
+    pub(in crate::cli) allow: Vec<String>,
+    /// Refuse WHO, as in --allow; repeatable
+    #[arg(long, value_name = "WHO")]
+    pub(in crate::cli) deny: Vec<String>,
+    /// Rules directory in the format of s6-ipcserver-access -i, read at each connection; who matches none is refused; not with
+    /// --allow or --deny
+    #[arg(long, value_name = "DIR")]
+    pub(in crate::cli) rules: Option<PathBuf>,
+    /// Text to send, with a newline, to whoever is refused [default: none]
+    #[arg(long, value_name = "TEXT")]
+    pub(in crate::cli) deny_text: Option<OsString>,
+    /// --allow and --deny in the order in which they were given: whether it allows, and WHO.
+    #[arg(skip)]
+    pub(in crate::cli) in_order: Vec<(bool, String)>,
+}
+
+impl Rules {
+    /// Restores the common order of the two options, which the parser keeps apart.
+    pub(in crate::cli) fn take_order(&mut self, matches: &ArgMatches) {
+        let indexed =
+            |name: &str, allows: bool, values: &[String]| -> Vec<(usize, (bool, String))> {
+                let indices = matches.indices_of(name).into_iter().flatten();
+                indices
+                    .zip(values)
+                    .map(|(index, value)| (index, (allows, value.clone())))
+                    .collect()
+            };
+        let mut all = indexed("allow", true, &self.allow);
+        all.extend(indexed("deny", false, &self.deny));
+        all.sort_by_key(|(index, _)| *index);
+        self.in_order = all.into_iter().map(|(_, option)| option).collect();
+    }
+}
+
+/// For how many there is room.
+#[derive(Args, Debug)]
+#[command(next_help_heading = ADMISSION)]
+pub(in crate::cli) struct Places {
+    /// Connections at once, of all users and sockets; when full, clients wait (0: no limit)
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub(in crate::cli) max: u32,
+    /// Connections at once of one user; more are refused [default: three quarters of --max, none with --max 0]
+    #[arg(long, value_name = "N")]
+    pub(in crate::cli) max_per_user: Option<u32>,
+    /// New connections of one user: N in a row, then as many as come back evenly at N in SECONDS; more are refused [default: no
+    /// limit]
+    #[arg(long, value_name = "N/SECONDS")]
+    pub(in crate::cli) rate: Option<String>,
+}
+
+/// How a program gets its connection.
+#[derive(Args, Debug)]
+#[command(next_help_heading = DELIVERY)]
+pub(in crate::cli) struct Connection {
+    /// Where the program finds the connection [default: ucspi]
+    #[arg(long, value_name = "LAYOUT", value_enum)]
+    pub(in crate::cli) layout: Option<Layout>,
+    /// The connection on 0 and 1: --layout inetd
+    #[arg(long)]
+    pub(in crate::cli) inetd: bool,
+    /// Prefix of the variables about the connection (IPC in IPCREMOTEEUID), and the value of PROTO
+    #[arg(long, value_name = "NAME", default_value = "IPC")]
+    pub(in crate::cli) proto: String,
+    /// Give the program a notification socket on 8, and its client the other end, in a greeting (11 bytes and a descriptor)
+    #[arg(long)]
+    pub(in crate::cli) notify: bool,
+    /// Give the program a pidfd of its client on 9
+    #[arg(long)]
+    pub(in crate::cli) pidfd: bool,
+    /// Let the program inherit descriptor N of doorward's own (3 to 1023); repeatable [default: none]
+    #[arg(long, value_name = "N")]
+    pub(in crate::cli) keep_fd: Vec<u32>,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Start and end")]
+pub(in crate::cli) struct Life {
+    /// Write a newline to descriptor N when ready, and close it (s6's notification-fd; NOTIFY_SOCKET is told in any case)
+    /// [default: none]
+    #[arg(long, value_name = "N")]
+    pub(in crate::cli) ready_fd: Option<u32>,
+    /// After SIGTERM, let children finish for this long, then end them (0: exit at once, children go on)
+    #[arg(long, value_name = "SECONDS", default_value = "0")]
+    pub(in crate::cli) grace: String,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Log")]
+pub(in crate::cli) struct Log {
+    /// Log admitted connections and the ends of children too
+    #[arg(short, long)]
+    pub(in crate::cli) verbose: bool,
+    /// Log failures alone, not refusals or the state of the service
+    #[arg(short, long)]
+    pub(in crate::cli) quiet: bool,
+}
