@@ -48,10 +48,11 @@ pub(crate) fn run(
     watchdog: Option<Duration>,
 ) -> exit::Result<u8> {
     let mut control = Control::new(orders, landings, signals, manager, watchdog)?;
+    sys::memory::share_one_heap();
     control.open_doors()?;
     control.unready = Some(ready_fd);
     // A service waits far longer than it starts. Where this is refused, it only takes more memory.
-    let _ = sys::text::release();
+    let _ = sys::memory::release_code();
     while !control.is_to_stop() {
         control.announce();
         control.turn(None);

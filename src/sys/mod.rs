@@ -16,6 +16,8 @@ pub(crate) mod exec;
 pub(crate) mod fd;
 #[cfg(feature = "cli")]
 pub(crate) mod log;
+#[cfg(feature = "cli")]
+pub(crate) mod memory;
 pub(crate) mod peer;
 #[cfg(feature = "tokio")]
 pub(crate) mod reactor;
@@ -24,8 +26,6 @@ pub(crate) mod scm;
 pub(crate) mod signal;
 pub(crate) mod socket;
 pub(crate) mod spawn;
-#[cfg(feature = "cli")]
-pub(crate) mod text;
 pub(crate) mod wait;
 
 use std::io;
