@@ -1,6 +1,5 @@
 //! The `doorward` command: hands the process to the library.
-#![forbid(unsafe_code)]
+#![no_main]
 
-fn main() -> std::process::ExitCode {
-    doorward::main().into()
-}
+#[path = "sys/start.rs"]
+mod start;

@@ -85,7 +85,7 @@ fn watchdog(interval: Option<OsString>, pid: Option<OsString>) -> Option<Duratio
     microseconds.map(Duration::from_micros)
 }
 
-/// Runs the `doorward` command with the process's arguments and environment; gives its exit code.
+/// Runs the `doorward` command with `words` (its own name first) and the process's environment; gives its exit code.
 ///
 /// It takes the inherited descriptors that LISTEN_FDS, descriptor 0 and `--ready-fd` name, changes signal dispositions, and replaces
 /// descriptor 0 by /dev/null: it is for a process of its own, to be called first thing in `main`, before any thread is started.
@@ -93,8 +93,8 @@ fn watchdog(interval: Option<OsString>, pid: Option<OsString>) -> Option<Duratio
 /// # Errors
 /// None: failures are logged on standard error, and their exit codes are those of the skarnet tools: 100 wrong use, 111 a system call
 /// failed, 126 found but not executable, 127 not found.
-pub fn main() -> u8 {
-    let parsed = parse(std::env::args_os());
+pub fn main(words: Vec<OsString>) -> u8 {
+    let parsed = parse(words.iter().cloned());
     let standard = match &parsed {
         Ok(Arguments {
             command: Command::Connect(_),
@@ -114,9 +114,7 @@ pub fn main() -> u8 {
         Ok(arguments) => arguments,
         Err(error) => {
             // Messages quote words as they were typed: they are made again of words that can forge no line.
-            let error = parse(std::env::args_os().map(visible))
-                .err()
-                .unwrap_or(error);
+            let error = parse(words.into_iter().map(visible)).err().unwrap_or(error);
             // --help and --version are errors to clap, and go to standard output; wrong use goes to standard error.
             if !error.use_stderr() {
                 let _ = error.print();
