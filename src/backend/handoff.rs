@@ -123,7 +123,7 @@ impl Handoff {
             }
         }
         let (notify, notify_peer) = (named.take(b"notify"), named.take(b"notify-peer"));
-        if !notify.iter().chain(&notify_peer).all(is_unix_stream) {
+        if !notify.iter().chain(&notify_peer).all(is_stream) {
             return Err(Error::WrongDescriptor("a notification socket"));
         }
         Ok(Handoff {
@@ -157,7 +157,6 @@ impl Named {
     }
 }
 
-fn is_unix_stream(socket: &OwnedFd) -> bool {
-    sys::socket::domain(socket.as_fd()).ok() == Some(libc::AF_UNIX)
-        && getsockopt(socket, sockopt::SockType) == Ok(SockType::Stream)
+fn is_stream(socket: &OwnedFd) -> bool {
+    getsockopt(socket, sockopt::SockType) == Ok(SockType::Stream)
 }

@@ -62,7 +62,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 /// The most messages that are taken at once.
-const LARGEST_BATCH: usize = 32;
+const LARGEST_BATCH: usize = sys::scm::MOST_RECEIVED;
+/// One byte more than a payload may have, so that what is larger shows.
+const PAYLOAD: usize = message::LARGEST + 1;
 /// How often room is looked for when there is none; the kernel has no event for it.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -91,7 +93,8 @@ pub struct Backend {
     control: Option<OwnedFd>,
     batch: usize,
     received: VecDeque<Handoff>,
-    payload: Box<[u8]>,
+    /// Room for the payload of each message of a batch.
+    payloads: Vec<u8>,
     dropped: u64,
     on_drop: Option<Hook>,
 }
@@ -127,8 +130,7 @@ impl Backend {
             control,
             batch: 1,
             received: VecDeque::new(),
-            // One byte more than is allowed, so that what is larger shows.
-            payload: vec![0; message::LARGEST + 1].into_boxed_slice(),
+            payloads: vec![0; PAYLOAD],
             dropped: 0,
             on_drop: None,
         }
@@ -139,6 +141,7 @@ impl Backend {
     #[must_use]
     pub fn batch(mut self, most: usize) -> Backend {
         self.batch = most.clamp(1, LARGEST_BATCH);
+        self.payloads.resize(self.batch * PAYLOAD, 0);
         self
     }
 
@@ -201,39 +204,37 @@ impl Backend {
         }
     }
 
-    /// Receives up to a batch of messages.
+    /// Receives up to a batch of messages, as many as there is room for.
     fn fill(&mut self) -> Result<Fill, Error> {
-        for taken in 0..self.batch {
-            let so_far = |otherwise| if taken > 0 { Fill::Some } else { otherwise };
-            if !room::is_there(self.channel.as_fd()).unable("look for room")? {
-                return Ok(so_far(Fill::NoRoom));
+        let room = room::messages(self.channel.as_fd(), self.batch).unable("look for room")?;
+        if room == 0 {
+            return Ok(Fill::NoRoom);
+        }
+        let payloads = self.payloads.get_mut(..room * PAYLOAD).unwrap_or_default();
+        let messages = loop {
+            match sys::scm::receive_batch(self.channel.as_fd(), payloads, PAYLOAD) {
+                Ok(messages) => break messages,
+                // A reset is told once, and what was sent before is still there.
+                Err(error)
+                    if matches!(error.raw_os_error(), Some(libc::EINTR | libc::ECONNRESET)) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Fill::Empty),
+                Err(error) => return Err(Error::System("receive from the channel", error)),
             }
-            let received = loop {
-                match sys::scm::receive(self.channel.as_fd(), &mut self.payload, libc::MSG_DONTWAIT)
-                {
-                    Ok(received) => break received,
-                    // A reset is told once, and what was sent before is still there.
-                    Err(error)
-                        if matches!(error.raw_os_error(), Some(libc::EINTR | libc::ECONNRESET)) => {
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        return Ok(so_far(Fill::Empty));
-                    }
-                    Err(error) => return Err(Error::System("receive from the channel", error)),
-                }
-            };
+        };
+        for (index, message) in messages.into_iter().enumerate() {
             // An empty message looks like the end, which shows again at the next call.
-            if received.length == 0 && received.descriptors.is_empty() {
+            if message.length == 0 && message.descriptors.is_empty() {
                 let ended = hung_up(self.channel.as_fd()).unable("watch the channel")?;
                 if ended {
-                    return Ok(so_far(Fill::Gone));
+                    return Ok(if index > 0 { Fill::Some } else { Fill::Gone });
                 }
             }
-            let payload = self.payload.get(..received.length).unwrap_or_default();
-            let handoff = if received.truncated {
+            let handoff = if message.truncated {
                 Err(Error::Truncated)
             } else {
-                Handoff::from_message(payload, received.descriptors)
+                let payload = self.payloads.get(index * PAYLOAD..).unwrap_or_default();
+                let payload = payload.get(..message.length).unwrap_or_default();
+                Handoff::from_message(payload, message.descriptors)
             };
             match handoff {
                 Ok(handoff) => self.received.push_back(handoff),

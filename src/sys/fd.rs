@@ -2,12 +2,32 @@
 
 use super::cvt;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// Whether `fd` is open in this process.
 pub(crate) fn is_open(fd: RawFd) -> bool {
     // SAFETY: F_GETFD reads a flag of whatever number it is given; a closed one is EBADF.
     cvt(unsafe { libc::fcntl(fd, libc::F_GETFD) }).is_ok()
+}
+
+/// Whether every one of `numbers` is closed, or can only be referred to (O_PATH): one poll(2), to which such numbers are invalid.
+pub(crate) fn are_closed(numbers: Range<RawFd>) -> io::Result<bool> {
+    let mut watched: Vec<libc::pollfd> = numbers
+        .map(|fd| libc::pollfd {
+            fd,
+            events: 0,
+            revents: 0,
+        })
+        .collect();
+    loop {
+        // SAFETY: the pointer and the length are those of a vector of whole pollfd; numbers alone, which nothing is done with.
+        match cvt(unsafe { libc::poll(watched.as_mut_ptr(), watched.len() as libc::nfds_t, 0) }) {
+            Ok(_) => return Ok(watched.iter().all(|one| one.revents & libc::POLLNVAL != 0)),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Takes ownership of a descriptor that came through exec; `None` if it is not open.

@@ -66,7 +66,7 @@ pub(crate) fn send(
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
 
-/// What one [`receive`] gave.
+/// What one message brought.
 #[derive(Debug)]
 pub(crate) struct Received {
     /// Bytes of the payload; 0 is the end of the connection.
@@ -89,17 +89,9 @@ pub(crate) fn receive(
     payload: &mut [u8],
     flags: libc::c_int,
 ) -> io::Result<Received> {
-    let mut part = libc::iovec {
-        iov_base: payload.as_mut_ptr().cast(),
-        iov_len: payload.len(),
-    };
+    let mut part = part_of(payload);
     let mut control = Control([0; CONTROL_RECEIVED]);
-    // SAFETY: an all-zero msghdr is valid.
-    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-    message.msg_iov = &raw mut part;
-    message.msg_iovlen = 1;
-    message.msg_control = (&raw mut control).cast();
-    message.msg_controllen = CONTROL_RECEIVED as _;
+    let mut message = message_of(&mut part, &mut control);
     // SAFETY: `message` points to `payload` and `control` with their lengths; both outlive the call.
     let length = unsafe {
         libc::recvmsg(
@@ -109,16 +101,88 @@ pub(crate) fn receive(
         )
     };
     let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
+    // SAFETY: the kernel has just filled `message`, whose control buffer is still there, and nothing has taken its descriptors.
+    Ok(unsafe { taken(&message, length) })
+}
+
+/// The most messages of one [`receive_batch`].
+pub(crate) const MOST_RECEIVED: usize = 32;
+
+/// `recvmmsg(MSG_CMSG_CLOEXEC | MSG_DONTWAIT)`: one message into each part of `size` bytes of `payloads`, as many as are there and as
+/// there are whole parts, at most [`MOST_RECEIVED`]. As [`receive`] for each of them.
+///
+/// # Errors
+/// As [`receive`]; what came before an error is returned, and the error by the next call.
+pub(crate) fn receive_batch(
+    socket: BorrowedFd<'_>,
+    payloads: &mut [u8],
+    size: usize,
+) -> io::Result<Vec<Received>> {
+    let mut parts: Vec<libc::iovec> = payloads
+        .chunks_exact_mut(size)
+        .take(MOST_RECEIVED)
+        .map(part_of)
+        .collect();
+    let mut controls: Vec<Control<CONTROL_RECEIVED>> = Vec::new();
+    controls.resize_with(parts.len(), || Control([0; CONTROL_RECEIVED]));
+    let mut messages: Vec<libc::mmsghdr> = parts
+        .iter_mut()
+        .zip(&mut controls)
+        .map(|(part, control)| libc::mmsghdr {
+            msg_hdr: message_of(part, control),
+            msg_len: 0,
+        })
+        .collect();
+    // SAFETY: each message points to its own part of `payloads` and its own control buffer, which outlive the call and are not moved.
+    let count = unsafe {
+        libc::recvmmsg(
+            socket.as_raw_fd(),
+            messages.as_mut_ptr(),
+            messages.len() as libc::c_uint,
+            (libc::MSG_CMSG_CLOEXEC | libc::MSG_DONTWAIT) as _,
+            std::ptr::null_mut(),
+        )
+    };
+    let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
+    let filled = messages.iter().take(count);
+    // SAFETY: the kernel has just filled the first `count`, whose control buffers are still there, and each is looked at once.
+    Ok(filled
+        .map(|message| unsafe { taken(&message.msg_hdr, message.msg_len as usize) })
+        .collect())
+}
+
+fn part_of(payload: &mut [u8]) -> libc::iovec {
+    libc::iovec {
+        iov_base: payload.as_mut_ptr().cast(),
+        iov_len: payload.len(),
+    }
+}
+
+fn message_of(part: &mut libc::iovec, control: &mut Control<CONTROL_RECEIVED>) -> libc::msghdr {
+    // SAFETY: an all-zero msghdr is valid.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = part;
+    message.msg_iovlen = 1;
+    message.msg_control = (control as *mut Control<CONTROL_RECEIVED>).cast();
+    message.msg_controllen = CONTROL_RECEIVED as _;
+    message
+}
+
+/// Takes what came with a message.
+///
+/// # Safety
+/// The kernel has filled `message`, its control buffer is still alive and as the kernel left it, and nobody else takes descriptors of it.
+unsafe fn taken(message: &libc::msghdr, length: usize) -> Received {
     let mut received = Received {
         length,
         descriptors: Vec::new(),
         truncated: message.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0,
         sender: None,
     };
-    // SAFETY: the kernel filled `control` with whole headers up to `msg_controllen`, and the CMSG functions stay inside that.
-    let mut header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
+    // SAFETY: the kernel filled the buffer with whole headers up to `msg_controllen`, and the CMSG functions stay inside that.
+    let mut header = unsafe { libc::CMSG_FIRSTHDR(message) };
     while !header.is_null() {
-        // SAFETY: not null, so it points to a whole header inside `control`.
+        // SAFETY: not null, so it points to a whole header inside the buffer.
         let (level, kind, bytes) = unsafe {
             (
                 (*header).cmsg_level,
@@ -148,9 +212,9 @@ pub(crate) fn receive(
             received.sender = Some(unsafe { data.cast::<libc::ucred>().read_unaligned() }.pid);
         }
         // SAFETY: as for the first header.
-        header = unsafe { libc::CMSG_NXTHDR(&raw const message, header) };
+        header = unsafe { libc::CMSG_NXTHDR(message, header) };
     }
-    Ok(received)
+    received
 }
 
 /// `ioctl(FIONREAD)`: on a SEQPACKET socket the bytes of all messages that are queued together.
