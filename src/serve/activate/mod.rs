@@ -137,7 +137,12 @@ impl Keeper {
                 DAEMON => self.daemon_event(),
                 index => {
                     let gone = EpollFlags::EPOLLHUP | EpollFlags::EPOLLRDHUP;
-                    self.broken |= event.events().intersects(gone);
+                    let index = usize::try_from(index).unwrap_or(usize::MAX);
+                    if event.events().intersects(gone) {
+                        self.broken = true;
+                        let socket = self.address(index);
+                        error!("somebody shut down {socket}: no client will come there any more");
+                    }
                     first.get_or_insert(index);
                 }
             }
@@ -145,7 +150,7 @@ impl Keeper {
         if let (Some(index), State::Watching, false, 0) =
             (first, &self.state, self.broken, self.stops)
         {
-            self.start(usize::try_from(index).unwrap_or(usize::MAX));
+            self.start(index);
         }
         self.see_to_timers(clock::now());
     }
@@ -220,8 +225,7 @@ impl Keeper {
         match self.daemon.start(&mut self.stack, &self.sockets) {
             Ok(child) => {
                 self.starts = self.starts.saturating_add(1);
-                let socket = self.sockets.get(index).map(|socket| &socket.address);
-                let socket = socket.unwrap_or(&Address::Unnamed);
+                let socket = self.address(index);
                 event!("daemon start child={} socket={socket}", child.pid);
                 let running = Running::new(child, now);
                 let flags = EpollEvent::new(EpollFlags::EPOLLIN, DAEMON);
@@ -245,6 +249,11 @@ impl Keeper {
                 self.state = State::Pausing(now + pause);
             }
         }
+    }
+
+    fn address(&self, index: usize) -> &Address {
+        let socket = self.sockets.get(index);
+        socket.map_or(&Address::Unnamed, |socket| &socket.address)
     }
 
     fn daemon_event(&mut self) {
