@@ -7,6 +7,7 @@
 mod daemon;
 mod end;
 mod life;
+mod queue;
 
 pub(crate) use daemon::{Daemon, above};
 
@@ -28,8 +29,8 @@ use std::time::Duration;
 
 /// How soon it is tried again where the system had no room for a watch.
 const SOON: Duration = Duration::from_millis(100);
-/// A daemon that ends well in a short time with clients left is started again at once this often in a row: it may take one client each
-/// time. One that takes none must not keep the machine busy.
+/// A daemon that ends well in a short time, with somebody left of whom it is not known that it took somebody else, is started again at once
+/// this often in a row. One that takes nobody must not keep the machine busy.
 const AT_ONCE: u32 = 20;
 
 /// What the poll reports; sockets have their index.
@@ -68,6 +69,7 @@ pub(crate) fn watch(watch: Watch) -> exit::Result<u8> {
         grace: watch.grace,
         backoff: Backoff::default(),
         fruitless: 0,
+        waited: Vec::new(),
         starts: 0,
         stops: 0,
         broken: false,
@@ -106,8 +108,10 @@ struct Keeper {
     status: Status,
     grace: Duration,
     backoff: Backoff,
-    /// Ends in a row that were no failure and left clients waiting.
+    /// Ends in a row that were no failure, and brought nobody forward as far as one can see.
     fruitless: u32,
+    /// The clients that waited at the last start, of each socket, where the kernel tells.
+    waited: Vec<Option<Vec<u32>>>,
     starts: u64,
     /// Signals to stop that came so far.
     stops: u32,
@@ -221,6 +225,7 @@ impl Keeper {
     fn start(&mut self, index: usize) {
         self.leave_sockets();
         self.status.change();
+        self.waited = self.clients();
         let now = clock::now();
         match self.daemon.start(&mut self.stack, &self.sockets) {
             Ok(child) => {
@@ -287,7 +292,7 @@ impl Keeper {
         if end != End::Code(0) {
             return self.backoff.after(lived);
         }
-        if Backoff::is_success(lived) || !self.somebody_waits() {
+        if Backoff::is_success(lived) || !self.somebody_waits() || self.took_somebody() {
             self.fruitless = 0;
             self.backoff = Backoff::default();
             return Duration::ZERO;
@@ -298,11 +303,22 @@ impl Keeper {
         }
         let pause = self.backoff.after(lived);
         warning!(
-            "the daemon has ended {} times in a row with clients left; again in {} s",
+            "the daemon has ended {} times in a row and taken nobody of those who wait; again in {} s",
             self.fruitless,
             Seconds(pause)
         );
         pause
+    }
+
+    /// Whether one who waited at the daemon's start waits no more: who takes one client each time is no failure.
+    fn took_somebody(&self) -> bool {
+        let mut pairs = self.waited.iter().zip(self.clients());
+        pairs.any(|(before, after)| queue::is_shorter(before.as_deref(), after.as_deref()))
+    }
+
+    fn clients(&self) -> Vec<Option<Vec<u32>>> {
+        let sockets = self.sockets.iter().map(Listening::socket);
+        sockets.map(queue::clients).collect()
     }
 
     /// Whether a socket has a client or a datagram now.

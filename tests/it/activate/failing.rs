@@ -36,12 +36,12 @@ fn daemon_that_takes_one_client_each_time_serves_a_queue_without_pauses() {
     need!("python3");
     let door = activate([]).serve(ONE);
     door.pause();
-    let clients: Vec<_> = (0..10).map(|_| door.connect()).collect();
+    let clients: Vec<_> = (0..60).map(|_| door.connect()).collect();
     door.resume();
     for mut client in clients {
         assert_eq!(client.read_text(), "served\n");
     }
-    eventually("ten ends", || door.count_log("daemon exit") == 10);
+    eventually("as many ends", || door.count_log("daemon exit") == 60);
     assert_eq!(door.count_log("restart="), 0, "{:#?}", door.log());
     // The queue was empty at the last end: the count begins anew.
     for _ in 0..15 {
