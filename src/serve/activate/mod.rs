@@ -4,6 +4,7 @@
 //! take must not keep this process busy.
 #![forbid(unsafe_code)]
 
+mod again;
 mod daemon;
 mod end;
 mod life;
@@ -14,14 +15,12 @@ pub(crate) use daemon::{Daemon, above};
 use super::backoff::Backoff;
 use super::ready::{Manager, ReadyFd};
 use crate::exit::{self, Unable as _};
-use crate::report::{Seconds, Throttle, error, event, warning};
+use crate::report::{Escaped, Seconds, Throttle, error, event};
 use crate::source::{Address, Listening};
 use crate::sys::spawn::Stack;
-use crate::sys::wait::End;
 use crate::{clock, sys};
 use daemon::Running;
 use life::{Status, Watchdog};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signalfd::SignalFd;
 use sd_notify::NotifyState;
@@ -29,10 +28,6 @@ use std::time::Duration;
 
 /// How soon it is tried again where the system had no room for a watch.
 const SOON: Duration = Duration::from_millis(100);
-/// A daemon that ends well in a short time, with somebody left of whom it is not known that it took somebody else, is started again at once
-/// this often in a row. One that takes nobody must not keep the machine busy.
-const AT_ONCE: u32 = 20;
-
 /// What the poll reports; sockets have their index.
 const SIGNALS: u64 = u64::MAX;
 const DAEMON: u64 = u64::MAX - 1;
@@ -248,7 +243,8 @@ impl Keeper {
             Err(cause) => {
                 let pause = self.backoff.after(Duration::ZERO);
                 error!(
-                    "unable to start the daemon: {cause}; again in {} s",
+                    "unable to start the daemon {}: {cause}; again in {} s",
+                    Escaped(self.daemon.program.path.to_bytes()),
                     Seconds(pause)
                 );
                 self.state = State::Pausing(now + pause);
@@ -283,60 +279,5 @@ impl Keeper {
             event!("daemon exit child={pid} {end} seconds={seconds} restart={restart}");
         }
         self.look_for_paths();
-    }
-}
-
-impl Keeper {
-    /// How long nobody starts the daemon again that ended so.
-    fn pause_after(&mut self, end: End, lived: Duration) -> Duration {
-        if end != End::Code(0) {
-            return self.backoff.after(lived);
-        }
-        if Backoff::is_success(lived) || !self.somebody_waits() || self.took_somebody() {
-            self.fruitless = 0;
-            self.backoff = Backoff::default();
-            return Duration::ZERO;
-        }
-        self.fruitless = self.fruitless.saturating_add(1);
-        if self.fruitless <= AT_ONCE {
-            return Duration::ZERO;
-        }
-        let pause = self.backoff.after(lived);
-        warning!(
-            "the daemon has ended {} times in a row and taken nobody of those who wait; again in {} s",
-            self.fruitless,
-            Seconds(pause)
-        );
-        pause
-    }
-
-    /// Whether one who waited at the daemon's start waits no more: who takes one client each time is no failure.
-    fn took_somebody(&self) -> bool {
-        let mut pairs = self.waited.iter().zip(self.clients());
-        pairs.any(|(before, after)| queue::is_shorter(before.as_deref(), after.as_deref()))
-    }
-
-    fn clients(&self) -> Vec<Option<Vec<u32>>> {
-        let sockets = self.sockets.iter().map(Listening::socket);
-        sockets.map(queue::clients).collect()
-    }
-
-    /// Whether a socket has a client or a datagram now.
-    fn somebody_waits(&self) -> bool {
-        let look = |socket: &Listening| {
-            let mut look = [PollFd::new(socket.socket(), PollFlags::POLLIN)];
-            poll(&mut look, PollTimeout::ZERO).is_ok_and(|count| count > 0)
-        };
-        self.sockets.iter().any(look)
-    }
-
-    /// A daemon that removed the path of a socket of ours has made it one that nobody finds.
-    fn look_for_paths(&mut self) {
-        for socket in self.sockets.iter().filter(|socket| socket.is_lost()) {
-            error!(
-                "{} does not lead to its socket any more: no client will find it until doorward is started again",
-                socket.address
-            );
-        }
     }
 }
