@@ -130,6 +130,7 @@ pub fn main(words: Vec<OsString>) -> u8 {
     let arguments = match parsed {
         Ok(arguments) => arguments,
         Err(error) => {
+            let command = words.get(1).cloned();
             // Messages quote words as they were typed: they are made again of words that can forge no line.
             let error = parse(words.into_iter().map(visible)).err().unwrap_or(error);
             // --help and --version are errors to clap, and go to standard output; wrong use goes to standard error.
@@ -137,7 +138,7 @@ pub fn main(words: Vec<OsString>) -> u8 {
                 let _ = error.print();
                 return 0;
             }
-            if let Some(why) = args::unasked(&error, std::env::args_os().nth(1)) {
+            if let Some(why) = args::unasked(&error, command) {
                 return fail(&exit::wrong_use(why));
             }
             if parent.stderr_is_ours {
