@@ -393,6 +393,9 @@ fn inherited_sockets_are_neither_served_nor_passed_on() {
         }
         assert_eq!(report.env("LISTEN_FDNAMES"), None);
     }
+    let datagrams = UnixDatagram::bind(home.path("datagrams")).unwrap();
+    let door = bind(&home.path("s"), ["--layout", "systemd"]).fd0(datagrams);
+    assert_eq!(report(door).fds()[&0].link, "/dev/null");
 }
 
 #[test]
