@@ -216,14 +216,21 @@ fn syslog_daemon_reads_a_datagram_socket_that_bind_has_bound() {
         "-f",
         config.to_str().unwrap(),
     ]);
-    eventually("a socket to log to", || {
-        let mut logger = Command::new("logger");
-        logger.arg("-u").arg(&log).arg("hello from a client");
-        logger.status().unwrap().success() && log.exists()
-    });
+    // Who sends before the daemon reads is heard too.
+    eventually("a socket to log to", || log.exists());
+    send_log(&log, "hello from a client");
     eventually("the message", || {
         fs::read_to_string(home.path("messages")).is_ok_and(|text| text.contains("hello from"))
     });
+}
+
+/// Sends a datagram as syslog's clients do.
+#[track_caller]
+pub(super) fn send_log(socket: &Path, text: &str) {
+    let mut logger = Command::new("logger");
+    // Without this it keeps silent where it has not sent anything.
+    logger.arg("--socket-errors=on").arg("-u").arg(socket);
+    assert!(logger.arg(text).status().unwrap().success());
 }
 
 /// A configuration that writes what comes to `log` into `messages`.

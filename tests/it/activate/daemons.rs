@@ -6,8 +6,8 @@ use std::process::Command;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{activate, log};
-use crate::bind::rsyslog;
+use super::activate;
+use crate::bind::{rsyslog, send_log as log};
 use crate::support::{Door, Scratch, Served, User, eventually, inspect};
 
 #[track_caller]

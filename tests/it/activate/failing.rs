@@ -40,6 +40,7 @@ fn daemon_that_takes_one_client_each_time_serves_a_queue_without_pauses() {
     door.resume();
     for mut client in clients {
         assert_eq!(client.read_text(), "served\n");
+        assert_eq!(door.count_log("restart="), 0, "{:#?}", door.log());
     }
     eventually("as many ends", || door.count_log("daemon exit") == 60);
     assert_eq!(door.count_log("restart="), 0, "{:#?}", door.log());

@@ -9,8 +9,6 @@ mod source;
 mod systemd;
 
 use crate::support::{Door, Served, inspect, probe};
-use std::path::Path;
-use std::process::Command;
 
 /// `doorward activate OPTIONS`, on a socket of its own.
 fn activate<const N: usize>(options: [&str; N]) -> Door {
@@ -31,14 +29,6 @@ const ONE: [&str; 3] = [
 s = socket.socket(fileno=3).accept()[0]
 s.sendall(b'served\\n')",
 ];
-
-/// Sends a datagram as syslog's clients do.
-#[track_caller]
-fn log(socket: &Path, text: &str) {
-    let mut logger = Command::new("logger");
-    logger.arg("-u").arg(socket).arg(text);
-    assert!(logger.status().unwrap().success());
-}
 
 /// The numbers of the descriptors that doorward's poll watches.
 fn watched(door: &Served) -> Vec<i32> {
