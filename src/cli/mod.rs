@@ -1,13 +1,16 @@
 //! The command line: parse -> plan -> run -> exit code. Alone allowed to print to the terminal.
 #![forbid(unsafe_code)]
 
+mod activate;
 mod args;
+mod descriptors;
 mod plan;
 mod serve;
+mod start_line;
 
 use crate::exit::{self, Failure};
 use crate::report::{self, Escaped, Kind};
-use crate::source::Activation;
+use crate::source::{Activation, Kinds};
 use crate::{chain, source, sys};
 use args::{Arguments, Command};
 use clap::{CommandFactory as _, FromArgMatches as _};
@@ -25,12 +28,14 @@ struct Parent {
     stderr_is_ours: bool,
     /// Standard error is read by the journal.
     journal: bool,
+    /// The variables of readiness and watchdog as they stood, for a program that is the service itself.
+    notification: Vec<(&'static str, OsString)>,
 }
 
 /// What becomes of 0, 1 and 2.
 enum Standard {
     /// A listening socket among them is served, and /dev/null takes its place.
-    Served,
+    Served(Kinds),
     /// Whatever they are, they are the program's that this process becomes.
     Passed,
 }
@@ -49,12 +54,20 @@ impl Parent {
             "LISTEN_FDS_FIRST_FD",
             "FDSTORE",
         ];
-        let mut values = sys::env::take(&names).into_iter();
+        let values = sys::env::take(&names);
+        let passed = |&(name, _): &(&str, _)| {
+            ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"].contains(&name)
+        };
+        let notification = names.into_iter().zip(values.clone());
+        let notification = notification.filter(passed);
+        let notification = notification.filter_map(|(name, value)| Some((name, value?)));
+        let notification = notification.collect();
+        let mut values = values.into_iter();
         let mut next = || values.next().flatten();
         let (fds, pid, pidfdid, names, notify_socket) = (next(), next(), next(), next(), next());
         let watchdog = watchdog(next(), next());
         let (stdin, stderr_is_ours) = match standard {
-            Standard::Served => source::take_standard(plan::LOW)?,
+            Standard::Served(kinds) => source::take_standard(plan::LOW, kinds)?,
             Standard::Passed => (None, true),
         };
         let journal = report::is_journal(std::env::var_os("JOURNAL_STREAM").as_deref());
@@ -71,6 +84,7 @@ impl Parent {
             watchdog,
             stderr_is_ours,
             journal,
+            notification,
         })
     }
 }
@@ -99,7 +113,10 @@ pub fn main(words: Vec<OsString>) -> u8 {
         Ok(Arguments {
             command: Command::Connect(_),
         }) => Standard::Passed,
-        _ => Standard::Served,
+        Ok(Arguments {
+            command: Command::Activate(_) | Command::Bind(_),
+        }) => Standard::Served(Kinds::All),
+        _ => Standard::Served(Kinds::Connected),
     };
     let parent = match Parent::listen(standard) {
         Ok(parent) => parent,
@@ -113,12 +130,16 @@ pub fn main(words: Vec<OsString>) -> u8 {
     let arguments = match parsed {
         Ok(arguments) => arguments,
         Err(error) => {
+            let command = words.get(1).cloned();
             // Messages quote words as they were typed: they are made again of words that can forge no line.
             let error = parse(words.into_iter().map(visible)).err().unwrap_or(error);
             // --help and --version are errors to clap, and go to standard output; wrong use goes to standard error.
             if !error.use_stderr() {
                 let _ = error.print();
                 return 0;
+            }
+            if let Some(why) = args::unasked(&error, command) {
+                return fail(&exit::wrong_use(why));
             }
             if parent.stderr_is_ours {
                 let _ = error.print();
@@ -141,6 +162,13 @@ fn run(command: Command, parent: Parent) -> exit::Result<u8> {
     match command {
         Command::Spawn(words) => serve::run(plan::spawn(*words)?, parent),
         Command::Handoff(words) => serve::run(plan::handoff(*words)?, parent),
+        Command::Activate(words) => activate::run(plan::activate(*words)?, parent),
+        Command::Bind(words) => {
+            let binding = plan::bind(*words)?;
+            descriptors::must_be_kept(&binding.keep_fds)?;
+            descriptors::pass_only(&binding.keep_fds)?;
+            match chain::bind(binding, parent.notification)? {}
+        }
         Command::Connect(words) => match chain::connect(plan::connect(words)?)? {},
     }
 }

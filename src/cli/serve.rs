@@ -2,19 +2,20 @@
 #![forbid(unsafe_code)]
 
 use super::Parent;
+use super::descriptors::{close_to_children, must_be_kept, must_be_usable, ready_fd};
 use super::plan::{BackendSource, DeliveryPlan, HandoffPlan, RuleSource, ServePlan};
+use super::start_line::start_line;
 use crate::admission::{List, Mapping, Room, RuleTree, Rules};
 use crate::delivery::{
     Channel, Delivery, Found, Handing, Landings, Layout, NotifyTo, Program, Recipe, Template, find,
 };
 use crate::exit::{self, Unable as _, wrong_use};
-use crate::report::{self, event, info};
-use crate::serve::{self, BackendPlan, Manager, Orders, ReadyFd, Workers};
-use crate::source::{self, Address, Listening};
+use crate::report::{self, info};
+use crate::serve::{self, BackendPlan, Manager, Orders, Workers};
+use crate::source::{self, Listening};
 use crate::{privileges, sys};
-use nix::sys::socket::{getsockopt, sockopt::AcceptConn};
 use std::ffi::{CString, OsStr, OsString};
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, RawFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, RwLock};
@@ -24,7 +25,11 @@ pub(super) fn run(plan: ServePlan, parent: Parent) -> exit::Result<u8> {
     // Before this process opens anything: a number that the parent left closed must not turn out to be one of ours.
     named_descriptors(&plan)?;
     let nofile = serve::raise_descriptor_limit(low).map_err(exit::system)?;
-    let null = descriptors(&plan)?;
+    let null = close_to_children(&plan.keep_fds, low)?;
+    // Unless it is about to carry the news that we are ready, 0 is not ours to read.
+    if plan.channels().layout != Layout::Inetd && plan.ready_fd != Some(0) {
+        sys::fd::replace_standard(null.as_fd(), 0).unable("replace descriptor 0")?;
+    }
     let ready_fd = plan
         .ready_fd
         .map(|number| ready_fd(number, null.as_fd(), low))
@@ -97,7 +102,7 @@ pub(super) fn run(plan: ServePlan, parent: Parent) -> exit::Result<u8> {
         backend.is_none(),
     );
     let sockets = sockets.listen()?;
-    start_line(&sockets, &delivery);
+    start_line(&sockets, delivery.words());
     if matches!(rules, Rules::None) {
         info!("no rules: the mode and owner of the socket decide alone who may come in");
     }
@@ -183,67 +188,9 @@ fn backend(
 }
 
 fn named_descriptors(plan: &ServePlan) -> exit::Result<()> {
-    for &fd in &plan.keep_fds {
-        must_be_usable("--keep-fd", fd)?;
-    }
+    must_be_kept(&plan.keep_fds)?;
     plan.ready_fd
         .map_or(Ok(()), |fd| must_be_usable("--ready-fd", fd))
-}
-
-/// Makes sure that a child gets what it is meant to get and nothing else; gives /dev/null, which takes the place of what is not there.
-fn descriptors(plan: &ServePlan) -> exit::Result<OwnedFd> {
-    // Whatever the parent left open, it is not the children's.
-    sys::fd::cloexec_from_three().unable("set close-on-exec")?;
-    for &fd in &plan.keep_fds {
-        sys::fd::keep_through_exec(fd).unable(format!("keep descriptor {fd}"))?;
-    }
-    let null = report::open_null().unable("open /dev/null")?;
-    // Out of the low numbers before they are filled: one that became free afterwards would be the next connection's.
-    let null = sys::fd::lift(null, plan.wanted.low).unable("move a descriptor")?;
-    // Unless it is about to carry the news that we are ready, 0 is not ours to read.
-    if plan.channels().layout != Layout::Inetd && plan.ready_fd != Some(0) {
-        sys::fd::replace_standard(null.as_fd(), 0).unable("replace descriptor 0")?;
-    }
-    Ok(null)
-}
-
-/// A descriptor that an option names must be open when the process starts, and no listening socket: one that is to be
-/// served would be taken away under the option, and no child may hold any.
-fn must_be_usable(option: &str, fd: RawFd) -> exit::Result<()> {
-    let Some(named) = sys::fd::inherited(fd) else {
-        return Err(wrong_use(format!(
-            "{option} {fd}: descriptor {fd} is not open"
-        )));
-    };
-    if getsockopt(&named, AcceptConn).unwrap_or(false) {
-        return Err(wrong_use(format!(
-            "{option} {fd}: descriptor {fd} is a listening socket"
-        )));
-    }
-    Ok(())
-}
-
-/// Takes the descriptor of `--ready-fd` away, out of children's reach; /dev/null stands in for a standard one from now on.
-fn ready_fd(number: RawFd, null: BorrowedFd<'_>, low: RawFd) -> exit::Result<ReadyFd> {
-    let not_open = || {
-        wrong_use(format!(
-            "--ready-fd {number}: descriptor {number} is not open"
-        ))
-    };
-    if number > 2 {
-        let taken = sys::fd::take_inherited(number).ok_or_else(not_open)?;
-        return Ok(ReadyFd(
-            sys::fd::lift(taken, low).unable("move a descriptor")?,
-        ));
-    }
-    let standard = sys::fd::standard(number).ok_or_else(not_open)?;
-    let taken = sys::fd::copy_above(standard, low).unable("copy a descriptor")?;
-    if number == 2 {
-        // The newline of a log line would be taken for readiness.
-        report::leave_stderr();
-    }
-    sys::fd::replace_standard(null, number).unable(format!("replace descriptor {number}"))?;
-    Ok(ReadyFd(taken))
 }
 
 fn rules(source: RuleSource) -> exit::Result<Rules> {
@@ -267,21 +214,5 @@ fn execlineb() -> Option<CString> {
     match find(OsStr::new("execlineb")) {
         Found::At(path) => CString::new(path.into_os_string().into_vec()).ok(),
         Found::NotExecutable | Found::Nowhere => None,
-    }
-}
-
-fn start_line(sockets: &[Listening], delivery: &Delivery) {
-    let layout = delivery.words();
-    for socket in sockets {
-        let address = &socket.address;
-        match (&socket.access, address) {
-            (Some(access), _) => event!("start: serving {address}, {layout}, {access}"),
-            (None, Address::Path(_)) => event!(
-                "start: serving {address}, {layout}, mode unknown: its node is not to be seen from here"
-            ),
-            (None, _) => event!(
-                "start: serving {address}, {layout}, an abstract name: everybody may connect"
-            ),
-        }
     }
 }

@@ -43,6 +43,41 @@ impl Layout {
     }
 }
 
+/// Where a program finds a listening socket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub(crate) enum SocketLayout {
+    /// 0
+    Inetd,
+    /// 3 and up, with LISTEN_FDS
+    Systemd,
+}
+
+impl SocketLayout {
+    /// The number of the first socket.
+    pub(crate) fn first(self) -> RawFd {
+        match self {
+            SocketLayout::Inetd => 0,
+            SocketLayout::Systemd => 3,
+        }
+    }
+
+    /// As `--layout` takes it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            SocketLayout::Inetd => "inetd",
+            SocketLayout::Systemd => "systemd",
+        }
+    }
+
+    /// In words, for the start line.
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            SocketLayout::Inetd => "the socket itself on 0",
+            SocketLayout::Systemd => "the socket itself on 3 and up (LISTEN_FDS)",
+        }
+    }
+}
+
 /// The child's end of the notification socketpair.
 pub(crate) const NOTIFY: RawFd = 8;
 /// The peer's pidfd.

@@ -15,7 +15,7 @@ pub(crate) use child::Recipe;
 pub(crate) use env::Template;
 pub(crate) use handoff::{Handing, NotifyTo};
 pub(crate) use landing::Landings;
-pub(crate) use layout::{Channels, Layout, NOTIFY};
+pub(crate) use layout::{Channels, Layout, NOTIFY, SocketLayout};
 pub(crate) use program::{Found, Program, find};
 
 use crate::admission::Peer;

@@ -4,6 +4,7 @@
 use super::backend::Backend;
 use super::control::{Control, TERM_TO_KILL};
 use super::door::DoorState;
+use super::groups;
 use crate::report::{event, warning};
 use crate::source::Listening;
 use crate::{clock, sys};
@@ -171,44 +172,12 @@ impl Control {
         if groups.is_empty() {
             return false;
         }
-        let Ok(processes) = std::fs::read_dir("/proc") else {
-            return true;
-        };
-        processes
-            .flatten()
-            .filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok())
-            .any(|stat| is_alive_in(&stat, &groups))
+        groups::any_alive(&groups)
     }
 }
 
 /// What the manager is to grant from now on: up to `deadline`, and what comes after it.
-fn time_until(deadline: Duration) -> NotifyState<'static> {
+pub(super) fn time_until(deadline: Duration) -> NotifyState<'static> {
     let left = deadline.saturating_sub(clock::now()) + QUEUE + MARGIN;
     NotifyState::ExtendTimeoutUsec(u32::try_from(left.as_micros()).unwrap_or(u32::MAX))
-}
-
-/// Reads a line of /proc/PID/stat: `PID (NAME) STATE PPID PGRP ...`, where NAME may hold anything.
-fn is_alive_in(stat: &str, groups: &std::collections::HashSet<i32>) -> bool {
-    let Some((_, rest)) = stat.rsplit_once(") ") else {
-        return false;
-    };
-    let mut fields = rest.split(' ');
-    let (state, group) = (
-        fields.next(),
-        fields.nth(1).and_then(|group| group.parse().ok()),
-    );
-    state != Some("Z") && group.is_some_and(|group| groups.contains(&group))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_living_members_of_the_groups_count() {
-        let groups = [77].into();
-        assert!(is_alive_in("80 (sh) S 1 77 77 0 -1", &groups));
-        assert!(!is_alive_in("77 (sh) Z 1 77 77 0 -1", &groups));
-        assert!(!is_alive_in("81 (evil) S 1 77 ) S 1 78 78 0 -1", &groups));
-    }
 }

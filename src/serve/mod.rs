@@ -1,19 +1,23 @@
 //! The running service: doors that each take connections from accept to exec, and one control thread for everything else.
 #![forbid(unsafe_code)]
 
+mod activate;
 mod backend;
+mod backoff;
 mod bell;
 mod capacity;
 mod control;
 mod door;
 mod drain;
 mod ends;
+mod groups;
 mod ready;
 mod reload;
 mod slots;
 mod status;
 mod troubles;
 
+pub(crate) use activate::{Daemon, Watch, above, watch};
 pub(crate) use backend::{BackendPlan, Workers};
 pub(crate) use capacity::{raise_descriptor_limit, warn_about_limits};
 pub(crate) use control::run;

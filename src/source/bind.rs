@@ -36,17 +36,19 @@ struct Place {
 
 /// Binds one address of `--bind`. Nobody can connect until `listen`.
 pub(super) fn bind(address: &Address, wanted: &Wanted) -> exit::Result<Listening> {
-    let kind = wanted.kind.unwrap_or(Type::Stream).of();
-    let socket = socket(AddressFamily::Unix, kind, SockFlag::SOCK_CLOEXEC, None)
+    let kind = wanted.kind.unwrap_or(Type::Stream);
+    let socket = socket(AddressFamily::Unix, kind.of(), SockFlag::SOCK_CLOEXEC, None)
         .unable("create a socket")?;
     let socket = sys::fd::lift(socket, wanted.low).unable("move a descriptor")?;
     match address {
-        Address::Path(path) => bind_path(socket, path, address, wanted),
+        Address::Path(path) => bind_path(socket, kind, path, address, wanted),
         Address::Abstract(name) => {
             let name = UnixAddr::new_abstract(name).unable(format!("bind to {address}"))?;
             bind_socket(socket.as_raw_fd(), &name).unable(format!("bind to {address}"))?;
             Ok(Listening {
                 socket,
+                kind,
+                name: None,
                 address: address.clone(),
                 access: None,
                 own: Some(Own { place: None }),
@@ -58,6 +60,7 @@ pub(super) fn bind(address: &Address, wanted: &Wanted) -> exit::Result<Listening
 
 fn bind_path(
     socket: OwnedFd,
+    kind: Type,
     path: &Path,
     address: &Address,
     wanted: &Wanted,
@@ -114,6 +117,8 @@ fn bind_path(
     }
     Ok(Listening {
         socket,
+        kind,
+        name: None,
         address: address.clone(),
         access: Some(access),
         own: Some(Own { place: Some(place) }),
@@ -174,11 +179,19 @@ impl Own {
         if let Err(error) = shutdown(socket.as_raw_fd(), Shutdown::Read) {
             warning!("unable to shut down {address}: {}", error.desc());
         }
+        self.vacate();
+    }
+
+    pub(super) fn vacate(&self) {
         let Some(place) = &self.place else { return };
         place.unlink();
         // Only now may a successor bind.
         if let Ok(mut lock) = place.lock.lock() {
             lock.take();
         }
+    }
+
+    pub(super) fn is_lost(&self) -> bool {
+        self.place.as_ref().is_some_and(|place| !place.is_there())
     }
 }

@@ -1,7 +1,7 @@
 //! Sockets that came through exec: LISTEN_FDS, or descriptor 0. Each is checked before it is believed.
 #![forbid(unsafe_code)]
 
-use super::{Address, Listening, Type, Wanted, check_listening, node};
+use super::{Address, Kinds, Listening, Type, Wanted, check_listening, is_to_be_served, node};
 use crate::exit::{self, Unable as _};
 use crate::report::Escaped;
 use crate::sys;
@@ -31,14 +31,14 @@ pub(crate) struct Activation {
 /// Replaces those of 0, 1, 2 that are listening sockets by /dev/null (inetd puts its socket on all three) and gives the one of 0.
 ///
 /// To be called before the first line is logged: the second value says whether 2 still is where log lines go.
-pub(crate) fn take_standard(low: RawFd) -> std::io::Result<(Option<OwnedFd>, bool)> {
+pub(crate) fn take_standard(low: RawFd, kinds: Kinds) -> std::io::Result<(Option<OwnedFd>, bool)> {
     let mut stdin = None;
     let mut stderr_is_ours = true;
     for number in 0..=2 {
         let Some(standard) = sys::fd::standard(number) else {
             continue;
         };
-        if !getsockopt(&standard, sockopt::AcceptConn).unwrap_or(false) {
+        if !is_to_be_served(standard, kinds) {
             continue;
         }
         if number == 0 {
@@ -169,13 +169,14 @@ fn from_environment(
                 index,
                 libc::AF_UNIX,
                 kind.of() as libc::c_int,
-                "listening Unix socket",
+                "Unix socket to be served",
             )
             .unable(format!("take {what}"))?;
         let Some(taken) = taken else {
             return Err(exit::wrong_use(format!("{what} cannot be taken")));
         };
-        sockets.push(listening(taken, wanted.low)?);
+        let name = activation.names.is_some().then(|| name.clone());
+        sockets.push(listening(taken, kind, name, wanted.low)?);
     }
     if sockets.is_empty() {
         return Err(exit::wrong_use(format!(
@@ -228,12 +229,13 @@ fn from_stdin(wanted: &Wanted, stdin: Option<OwnedFd>) -> exit::Result<Option<Li
             wanted.names.join(" --name ")
         )));
     }
-    of_wanted_type(stdin.as_fd(), wanted, "descriptor 0")?;
-    listening(stdin, wanted.low).map(Some)
+    let kind = of_wanted_type(stdin.as_fd(), wanted, "descriptor 0")?;
+    listening(stdin, kind, None, wanted.low).map(Some)
 }
 
 fn of_wanted_type(socket: BorrowedFd<'_>, wanted: &Wanted, what: &str) -> exit::Result<Type> {
-    let kind = check_listening(socket).map_err(|is| exit::wrong_use(format!("{what} {is}")))?;
+    let kind = check_listening(socket, wanted.kinds)
+        .map_err(|is| exit::wrong_use(format!("{what} {is}")))?;
     match wanted.kind {
         Some(other) if other != kind => Err(exit::wrong_use(format!(
             "{what} is a {kind} socket, but --type {other} was given"
@@ -242,7 +244,12 @@ fn of_wanted_type(socket: BorrowedFd<'_>, wanted: &Wanted, what: &str) -> exit::
     }
 }
 
-fn listening(socket: OwnedFd, low: RawFd) -> exit::Result<Listening> {
+fn listening(
+    socket: OwnedFd,
+    kind: Type,
+    name: Option<String>,
+    low: RawFd,
+) -> exit::Result<Listening> {
     let socket = sys::fd::lift(socket, low).unable("move an inherited descriptor")?;
     let address = getsockname::<UnixAddr>(socket.as_raw_fd())
         .unable("ask an inherited socket for its name")?;
@@ -259,6 +266,8 @@ fn listening(socket: OwnedFd, low: RawFd) -> exit::Result<Listening> {
         .map(|stat| node::Access::of(&stat));
     Ok(Listening {
         socket,
+        kind,
+        name,
         address,
         access,
         own: None,

@@ -13,15 +13,16 @@ pub(crate) use inherit::{Activation, take_standard};
 
 use crate::exit::{self, Unable as _};
 use crate::sys;
-use nix::sys::socket::{SockType, getsockopt, sockopt};
+use nix::sys::socket::{SockType, UnixAddr, getpeername, getsockname, getsockopt, sockopt};
 use std::fmt::{self, Display};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 
 /// The socket types of doorward, by the words of `--type`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub(crate) enum Type {
     Stream,
     Seqpacket,
+    Dgram,
 }
 
 impl Type {
@@ -29,6 +30,7 @@ impl Type {
         match self {
             Type::Stream => SockType::Stream,
             Type::Seqpacket => SockType::SeqPacket,
+            Type::Dgram => SockType::Datagram,
         }
     }
 
@@ -36,6 +38,7 @@ impl Type {
         match kind {
             SockType::Stream => Some(Type::Stream),
             SockType::SeqPacket => Some(Type::Seqpacket),
+            SockType::Datagram => Some(Type::Dgram),
             _ => None,
         }
     }
@@ -46,8 +49,19 @@ impl Display for Type {
         formatter.write_str(match self {
             Type::Stream => "stream",
             Type::Seqpacket => "seqpacket",
+            Type::Dgram => "dgram",
         })
     }
+}
+
+/// Which types of sockets a command serves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Kinds {
+    /// Those that have connections to accept.
+    #[default]
+    Connected,
+    /// Datagram sockets too: whoever reads them is another program.
+    All,
 }
 
 /// What the command line says about the listening sockets.
@@ -64,6 +78,8 @@ pub(crate) struct Wanted {
     /// `--backlog`; `None`: the system's maximum.
     pub(crate) backlog: Option<i32>,
     pub(crate) kind: Option<Type>,
+    /// What may be inherited.
+    pub(crate) kinds: Kinds,
     pub(crate) relisten: bool,
     /// doorward's own descriptors stand at this number and above.
     pub(crate) low: RawFd,
@@ -86,6 +102,9 @@ pub(crate) struct Owner {
 #[derive(Debug)]
 pub(crate) struct Listening {
     socket: OwnedFd,
+    kind: Type,
+    /// Its name in LISTEN_FDNAMES, if it came with one.
+    pub(crate) name: Option<String>,
     pub(crate) address: Address,
     /// Owner and mode of the bound node, where one is to be seen.
     pub(crate) access: Option<node::Access>,
@@ -108,6 +127,19 @@ impl Listening {
         if let Some(own) = &self.own {
             own.warn_if_it_stays(&self.address);
         }
+    }
+
+    /// Makes room for a successor: unlink, lock released. The socket itself is left alone, because somebody else may use it still. Does
+    /// nothing to an inherited socket.
+    pub(crate) fn vacate(&self) {
+        if let Some(own) = &self.own {
+            own.vacate();
+        }
+    }
+
+    /// Whether a path of our own no longer leads to the socket: no client will find it.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.own.as_ref().is_some_and(bind::Own::is_lost)
     }
 
     /// Stops new connections to a socket of our own and makes room for a successor: shutdown, unlink, lock released. What is queued can
@@ -164,7 +196,8 @@ impl Sockets {
     /// Makes bound sockets listen (from here on clients get in), and inherited ones again if `--relisten` says so.
     pub(crate) fn listen(self) -> exit::Result<Vec<Listening>> {
         for listening in &self.sockets {
-            if listening.is_own() || self.relisten {
+            let listens = listening.is_own() || self.relisten;
+            if listens && listening.kind != Type::Dgram {
                 sys::socket::listen(listening.socket(), self.backlog)
                     .unable(format!("listen to {}", listening.address))?;
             }
@@ -172,13 +205,35 @@ impl Sockets {
         Ok(self.sockets)
     }
 
+    /// Moves the sockets to numbers of at least `low`.
+    pub(crate) fn lift(mut self, low: RawFd) -> exit::Result<Sockets> {
+        let lift = |listening: Listening| -> std::io::Result<Listening> {
+            let socket = sys::fd::lift(listening.socket, low)?;
+            Ok(Listening {
+                socket,
+                ..listening
+            })
+        };
+        let lifted = self.sockets.into_iter().map(lift);
+        self.sockets = lifted
+            .collect::<std::io::Result<_>>()
+            .unable("move an inherited descriptor")?;
+        Ok(self)
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Listening> {
         self.sockets.iter()
     }
 }
 
+/// Whether a descriptor is a socket that somebody is to serve: a listening one or, where `kinds` has them, a datagram one with a name.
+fn is_to_be_served(socket: BorrowedFd<'_>, kinds: Kinds) -> bool {
+    getsockopt(&socket, sockopt::AcceptConn).unwrap_or(false)
+        || kinds == Kinds::All && check_listening(socket, kinds).is_ok()
+}
+
 /// What is known of a descriptor that should be a listening Unix socket; the error says what it is instead.
-fn check_listening(socket: BorrowedFd<'_>) -> Result<Type, String> {
+fn check_listening(socket: BorrowedFd<'_>, kinds: Kinds) -> Result<Type, String> {
     let Ok(domain) = sys::socket::domain(socket) else {
         return Err("is not a socket".into());
     };
@@ -190,11 +245,29 @@ fn check_listening(socket: BorrowedFd<'_>) -> Result<Type, String> {
     let kind = getsockopt(&socket, sockopt::SockType)
         .map_err(|error| format!("does not tell its type: {error}"))?;
     let Some(kind) = Type::from(kind) else {
-        return Err("is a Unix datagram socket, which has no connections".into());
+        return Err("is a Unix socket of no type that is known here".into());
     };
+    if kind == Type::Dgram {
+        return check_datagram(socket, kinds).map(|()| kind);
+    }
     match getsockopt(&socket, sockopt::AcceptConn) {
         Ok(true) => Ok(kind),
         Ok(false) => Err("is a Unix socket that is not listening".into()),
         Err(error) => Err(format!("does not tell whether it is listening: {error}")),
+    }
+}
+
+/// A datagram socket has nothing to listen with: it must be one that anybody can send to.
+fn check_datagram(socket: BorrowedFd<'_>, kinds: Kinds) -> Result<(), String> {
+    if kinds == Kinds::Connected {
+        return Err("is a Unix datagram socket, which has no connections".into());
+    }
+    if getpeername::<UnixAddr>(socket.as_raw_fd()).is_ok() {
+        return Err("is a Unix datagram socket that is connected to one sender".into());
+    }
+    match getsockname::<UnixAddr>(socket.as_raw_fd()).map(|name| Address::from_kernel(&name)) {
+        Ok(Address::Unnamed) => Err("is a Unix datagram socket without a name".into()),
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("does not tell its name: {error}")),
     }
 }

@@ -10,6 +10,7 @@
 //! | `life` | from readiness to the end: signals, reload, drain, watchdog, status, logs, overload, bad input |
 //! | `admission` | who is it, may it, is there room: rules, limits, refusals |
 //! | `delivery` | what a child gets and how it ends |
+//! | `bind`, `activate` | a listening socket for the program itself, at once or at the first client; datagram sockets |
 //! | `connect` | the client's side: what its program gets, and servers that do not want it |
 //! | `handoff` | connections given to backends that live on, started or listening, whatever these do; the storm of kills |
 //! | `consumers` | skarnet's library and s6-ftrigrd on the wire, and a shell that hears events |
@@ -27,8 +28,10 @@
 #[macro_use]
 mod support;
 
+mod activate;
 mod admission;
 mod backends;
+mod bind;
 mod connect;
 mod consumers;
 mod delivery;

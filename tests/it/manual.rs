@@ -17,7 +17,7 @@ struct Entry {
 }
 
 /// The commands that there are.
-const COMMANDS: [&str; 3] = ["spawn", "handoff", "connect"];
+const COMMANDS: [&str; 5] = ["spawn", "handoff", "activate", "bind", "connect"];
 
 fn page() -> String {
     fs::read_to_string(project().join("man/doorward.1")).unwrap()

@@ -5,11 +5,13 @@ mod chain;
 mod options;
 mod serve;
 
-pub(super) use chain::Connect;
-pub(super) use options::{Connection, Log, Node, Rules, Sockets};
-pub(super) use serve::{Common, Handoff, ReadyWhen, Spawn};
+pub(super) use chain::{Bind, Connect};
+pub(super) use options::{Connection, Kept, Log, Node, Rules, SocketItself, Sockets};
+pub(super) use serve::{Activate, Common, Handoff, ReadyWhen, Spawn};
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
+use std::ffi::OsString;
 
 /// The keeper of a Unix-domain socket.
 ///
@@ -38,6 +40,16 @@ pub(super) enum Command {
     /// The listening socket is what LISTEN_FDS passes; else descriptor 0, if that is a listening socket; else what --bind names.
     /// Options end at PROG.
     Handoff(Box<Handoff>),
+    /// Starts a daemon at the first connection or datagram and gives it the listening socket, as Accept=no and inetd wait do
+    ///
+    /// The sockets are what LISTEN_FDS passes; else descriptor 0, if that is a listening or a datagram socket; else what --bind names.
+    /// The daemon gets all of them; when it has ended, the next client starts it again. Nobody is checked but by the socket's mode.
+    /// Options end at PROG.
+    Activate(Box<Activate>),
+    /// Binds, and becomes PROG with the listening socket on descriptor 0, as s6-ipcserver-socketbinder does
+    ///
+    /// The socket is PROG's from then on: nobody removes it at the end. Nobody is checked but by the socket's mode. Options end at PATH.
+    Bind(Box<Bind>),
     /// Connects, puts the connection on descriptors 6 and 7, and becomes PROG, as s6-ipcclient does
     ///
     /// PROG has this process's 0, 1 and 2, no other descriptor, and all signals at their defaults. Options end at PATH.
@@ -50,7 +62,8 @@ impl Command {
         match self {
             Command::Spawn(spawn) => Some(&spawn.common.log),
             Command::Handoff(handoff) => Some(&handoff.common.log),
-            Command::Connect(_) => None,
+            Command::Activate(activate) => Some(&activate.log),
+            Command::Bind(_) | Command::Connect(_) => None,
         }
     }
 
@@ -59,9 +72,26 @@ impl Command {
         match self {
             Command::Spawn(spawn) => Some(&mut spawn.common.rules),
             Command::Handoff(handoff) => Some(&mut handoff.common.rules),
-            Command::Connect(_) => None,
+            Command::Activate(_) | Command::Bind(_) | Command::Connect(_) => None,
         }
     }
+}
+
+/// The word for an option of admission where nobody is asked; the parser would only say that it does not know it.
+pub(super) fn unasked(error: &clap::Error, command: Option<OsString>) -> Option<String> {
+    let command = command.filter(|word| word == "bind" || word == "activate")?;
+    let Some(ContextValue::String(option)) = error.get(ContextKind::InvalidArg) else {
+        return None;
+    };
+    let option = option.split('=').next().unwrap_or_default();
+    let known = error.kind() == ErrorKind::UnknownArgument
+        && options::of_admission().any(|name| name == option);
+    let command = command.to_string_lossy();
+    known.then(|| {
+        format!(
+            "{option} and {command} make no sense together: {command} asks nobody who connects; the mode and owner of the socket decide alone"
+        )
+    })
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The options that several commands share, each declared once: the same name and words everywhere.
 #![forbid(unsafe_code)]
 
-use crate::delivery::Layout;
+use crate::delivery::{Layout, SocketLayout};
 use crate::source::Type;
 use clap::{ArgMatches, Args};
 use std::ffi::OsString;
@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 const SOURCE: &str = "Source: where the listening socket comes from";
 const ADMISSION: &str = "Admission: who may come in";
+pub(super) const LIFE: &str = "Start and end";
 pub(super) const DELIVERY: &str = "Delivery: what the program gets";
 
 /// Which listening sockets are served, and as whom.
@@ -39,7 +40,7 @@ pub(in crate::cli) struct Node {
     /// Connections that may wait in the kernel's queue to be accepted [default: the system's maximum]
     #[arg(long, value_name = "N")]
     pub(in crate::cli) backlog: Option<u32>,
-    /// Type of the socket [default: what is inherited, else stream]
+    /// Type of the socket; dgram is for bind and activate [default: what is inherited, else stream]
     #[arg(long = "type", value_name = "TYPE", value_enum)]
     pub(in crate::cli) kind: Option<Type>,
     /// User to become before the first client gets in, with its groups [default: stay who started it]
@@ -105,6 +106,16 @@ pub(in crate::cli) struct Places {
     pub(in crate::cli) rate: Option<String>,
 }
 
+/// The options of [`Rules`] and [`Places`], each with its dashes: for commands that ask nobody.
+pub(in crate::cli) fn of_admission() -> impl Iterator<Item = String> {
+    let all = Places::augment_args(Rules::augment_args(clap::Command::new("")));
+    let names = all.get_arguments().filter_map(|option| option.get_long());
+    names
+        .map(|name| format!("--{name}"))
+        .collect::<Vec<_>>()
+        .into_iter()
+}
+
 /// How a program gets its connection.
 #[derive(Args, Debug)]
 #[command(next_help_heading = DELIVERY)]
@@ -124,18 +135,50 @@ pub(in crate::cli) struct Connection {
     /// Give the program a pidfd of its client on 9
     #[arg(long)]
     pub(in crate::cli) pidfd: bool,
+    #[command(flatten)]
+    pub(in crate::cli) kept: Kept,
+}
+
+/// How a program gets a listening socket.
+#[derive(Args, Debug)]
+#[command(next_help_heading = DELIVERY)]
+pub(in crate::cli) struct SocketItself {
+    /// Where the program finds the listening socket [default: inetd with bind, systemd with activate]
+    #[arg(long, value_name = "LAYOUT", value_enum)]
+    pub(in crate::cli) layout: Option<SocketLayout>,
+    /// The socket on 0: --layout inetd
+    #[arg(long)]
+    pub(in crate::cli) inetd: bool,
+    /// Call the socket NAME in LISTEN_FDNAMES; of several sockets each in turn, so as often as there are sockets [default: as inherited,
+    /// else LISTEN_FDNAMES is not set]
+    #[arg(long, value_name = "NAME")]
+    pub(in crate::cli) fdname: Vec<String>,
+}
+
+/// What else of doorward's own the program gets.
+#[derive(Args, Debug)]
+#[command(next_help_heading = DELIVERY)]
+pub(in crate::cli) struct Kept {
     /// Let the program inherit descriptor N of doorward's own (3 to 1023); repeatable [default: none]
     #[arg(long, value_name = "N")]
     pub(in crate::cli) keep_fd: Vec<u32>,
 }
 
+/// How it is told that the service is ready.
 #[derive(Args, Debug)]
-#[command(next_help_heading = "Start and end")]
-pub(in crate::cli) struct Life {
+#[command(next_help_heading = LIFE)]
+pub(in crate::cli) struct Readiness {
     /// Write a newline to descriptor N when ready, and close it (s6's notification-fd; NOTIFY_SOCKET is told in any case)
     /// [default: none]
     #[arg(long, value_name = "N")]
     pub(in crate::cli) ready_fd: Option<u32>,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = LIFE)]
+pub(in crate::cli) struct Life {
+    #[command(flatten)]
+    pub(in crate::cli) readiness: Readiness,
     /// After SIGTERM, let children finish for this long, then end them (0: exit at once, children go on)
     #[arg(long, value_name = "SECONDS", default_value = "0")]
     pub(in crate::cli) grace: String,

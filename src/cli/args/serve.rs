@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 use super::EXIT_STATUS;
-use super::options::{Connection, DELIVERY, Life, Log, Node, Places, Rules, Sockets};
+use super::options::{
+    Connection, DELIVERY, LIFE, Life, Log, Node, Places, Readiness, Rules, SocketItself, Sockets,
+};
 use crate::delivery::NotifyTo;
 use clap::Args;
 use std::ffi::OsString;
@@ -46,7 +48,39 @@ pub(in crate::cli) struct Handoff {
     pub(in crate::cli) prog: Vec<OsString>,
 }
 
-/// What every command that serves has.
+/// The words of `doorward activate`; its help is that of [`Command::Activate`].
+#[derive(Args, Debug)]
+#[command(override_usage = "doorward activate [OPTIONS] PROG [ARG...]", after_help = EXIT_STATUS)]
+pub(in crate::cli) struct Activate {
+    #[command(flatten)]
+    pub(in crate::cli) sockets: Sockets,
+    #[command(flatten)]
+    pub(in crate::cli) node: Node,
+    #[command(flatten)]
+    pub(in crate::cli) itself: SocketItself,
+    #[command(flatten)]
+    pub(in crate::cli) readiness: Readiness,
+    /// After SIGTERM, which the daemon gets too, let it finish for this long, then end it
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value = "5",
+        help_heading = LIFE
+    )]
+    pub(in crate::cli) grace: String,
+    #[command(flatten)]
+    pub(in crate::cli) log: Log,
+    /// Daemon to start, which must stay in the foreground, and its arguments; PROG is looked up in PATH once, at the start
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        value_name = "PROG",
+        help_heading = "Program"
+    )]
+    pub(in crate::cli) prog: Vec<OsString>,
+}
+
+/// What every command that serves connections has.
 #[derive(Args, Debug)]
 pub(in crate::cli) struct Common {
     #[command(flatten)]

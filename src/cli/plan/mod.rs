@@ -1,13 +1,16 @@
 //! What the words of the command line mean together; every conflict is settled here.
 #![forbid(unsafe_code)]
 
+mod activate;
 mod chain;
 mod serve;
+mod sockets;
 
-pub(super) use chain::connect;
+pub(super) use activate::{ActivatePlan, activate};
+pub(super) use chain::{bind, connect};
 pub(super) use serve::{BackendSource, DeliveryPlan, HandoffPlan, ServePlan, handoff, spawn};
 
-use super::args::{Connection, Log, Rules};
+use super::args::{Connection, Kept, Log, Rules};
 use crate::admission::{Effect, Rate, Who};
 use crate::delivery::{Channels, Layout};
 use crate::exit::{Result, wrong_use};
@@ -89,13 +92,28 @@ fn channels(words: &Connection) -> Result<Channels> {
     })
 }
 
-/// `--keep-fd`.
-fn keep_fds(words: &Connection, channels: Channels) -> Result<Vec<RawFd>> {
+/// `--keep-fd`; `user` says which option wants a number for something else.
+fn keep_fds(words: &Kept, user: impl Fn(RawFd) -> Option<String>) -> Result<Vec<RawFd>> {
     let numbers = words.keep_fd.iter();
-    numbers.map(|&number| keep_fd(number, channels)).collect()
+    numbers.map(|&number| keep_fd(number, &user)).collect()
 }
 
-fn keep_fd(number: u32, channels: Channels) -> Result<RawFd> {
+/// Where doorward's own descriptors begin.
+fn low(keep_fds: &[RawFd]) -> RawFd {
+    let low = keep_fds.iter().map(|number| number + 1);
+    low.chain([LOW]).max().unwrap_or(LOW)
+}
+
+/// The option by which a child finds something of doorward's on `fd`.
+fn user_of(fd: RawFd, channels: Channels) -> Option<String> {
+    channels.uses(fd).then(|| match fd {
+        8 => "--notify".to_owned(),
+        9 => "--pidfd".to_owned(),
+        _ => format!("--layout {}", channels.layout.word()),
+    })
+}
+
+fn keep_fd(number: u32, user: impl Fn(RawFd) -> Option<String>) -> Result<RawFd> {
     let fd = RawFd::try_from(number)
         .ok()
         .filter(|_| (3..=HIGHEST).contains(&number));
@@ -104,12 +122,7 @@ fn keep_fd(number: u32, channels: Channels) -> Result<RawFd> {
             "--keep-fd {number}: the number must be 3 to {HIGHEST}"
         )));
     };
-    if channels.uses(fd) {
-        let option = match fd {
-            8 => "--notify".to_owned(),
-            9 => "--pidfd".to_owned(),
-            _ => format!("--layout {}", channels.layout.word()),
-        };
+    if let Some(option) = user(fd) {
         return Err(wrong_use(format!(
             "--keep-fd {number} and {option} make no sense together: both want descriptor {number}"
         )));

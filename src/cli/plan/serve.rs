@@ -1,16 +1,17 @@
 //! The commands that serve, understood.
 #![forbid(unsafe_code)]
 
-use super::super::args::{Common, Handoff, Node, ReadyWhen, Sockets, Spawn};
+use super::super::args::{Common, Handoff, ReadyWhen, Spawn};
+use super::sockets::{connected, run_as, wanted};
 use super::{
-    LOW, RuleSource, address, channels, deny_text, keep_fds, mode, proto, rate, ready_fd, rules,
-    seconds, servers,
+    RuleSource, address, channels, deny_text, keep_fds, low, proto, rate, ready_fd, rules, seconds,
+    servers, user_of,
 };
 use crate::admission::{Effect, Limits, Who};
 use crate::delivery::{Channels, Layout, NotifyTo};
 use crate::exit::{Result, wrong_use};
-use crate::privileges::{self, Identity};
-use crate::source::{Address, Owner, Wanted};
+use crate::privileges::Identity;
+use crate::source::{Address, Kinds, Wanted};
 use std::ffi::OsString;
 use std::os::fd::RawFd;
 use std::time::Duration;
@@ -83,7 +84,7 @@ impl ServePlan {
 
 pub(in crate::cli) fn spawn(spawn: Spawn) -> Result<ServePlan> {
     let channels = channels(&spawn.connection)?;
-    let keep_fds = keep_fds(&spawn.connection, channels)?;
+    let keep_fds = keep_fds(&spawn.connection.kept, |fd| user_of(fd, channels))?;
     let lifetime = spawn.lifetime.as_deref();
     let lifetime = lifetime.map(|text| seconds("--lifetime", text, false));
     let delivery = DeliveryPlan::Spawn {
@@ -91,7 +92,13 @@ pub(in crate::cli) fn spawn(spawn: Spawn) -> Result<ServePlan> {
         lifetime: lifetime.transpose()?,
         prog: spawn.prog,
     };
-    serve(spawn.common, spawn.connection.proto, keep_fds, delivery)
+    serve(
+        "spawn",
+        spawn.common,
+        spawn.connection.proto,
+        keep_fds,
+        delivery,
+    )
 }
 
 pub(in crate::cli) fn handoff(handoff: Handoff) -> Result<ServePlan> {
@@ -135,6 +142,7 @@ pub(in crate::cli) fn handoff(handoff: Handoff) -> Result<ServePlan> {
         ready_backend,
     };
     serve(
+        "handoff",
         handoff.common,
         words.proto,
         Vec::new(),
@@ -157,6 +165,7 @@ fn listening(path: OsString, server: &[String]) -> Result<BackendSource> {
 }
 
 fn serve(
+    command: &str,
     mut common: Common,
     prefix: String,
     keep_fds: Vec<RawFd>,
@@ -164,14 +173,14 @@ fn serve(
 ) -> Result<ServePlan> {
     let ready_fd = common
         .life
+        .readiness
         .ready_fd
         .map(|number| ready_fd(number, &keep_fds))
         .transpose()?;
-    let low = keep_fds.iter().map(|number| number + 1);
-    let low = low.chain([LOW]).max().unwrap_or(LOW);
-    let wanted = wanted(&common.sockets, &common.node, low)?;
-    let run_as = common.node.run_as.as_deref();
-    let run_as = run_as.map(|text| privileges::identity("--run-as", text));
+    connected(common.node.kind, command)?;
+    let low = low(&keep_fds);
+    let wanted = wanted(&common.sockets, &common.node, low, Kinds::Connected)?;
+    let run_as = run_as(&common.node)?;
     let max = common.places.max;
     let limits = Limits {
         max,
@@ -193,7 +202,7 @@ fn serve(
     let grace = seconds("--grace", &common.life.grace, true)?;
     Ok(ServePlan {
         wanted,
-        run_as: run_as.transpose()?,
+        run_as,
         rules,
         limits,
         deny_text,
@@ -202,54 +211,5 @@ fn serve(
         ready_fd,
         grace,
         delivery,
-    })
-}
-
-fn wanted(sockets: &Sockets, node: &Node, low: RawFd) -> Result<Wanted> {
-    let binds = sockets.bind.iter().map(|text| address("--bind", text));
-    let binds = binds.collect::<Result<Vec<_>>>()?;
-    if let Some((index, twice)) = binds
-        .iter()
-        .enumerate()
-        .find(|(index, address)| binds.iter().take(*index).any(|other| other == *address))
-    {
-        return Err(wrong_use(format!(
-            "--bind {twice} is given twice (option {} of --bind)",
-            index + 1
-        )));
-    }
-    let mode = node.mode.as_deref().map(mode).transpose()?;
-    let all_abstract = !binds.is_empty()
-        && binds
-            .iter()
-            .all(|address| matches!(address, Address::Abstract(_)));
-    for (option, given) in [
-        ("--mode", mode.is_some()),
-        ("--owner", node.owner.is_some()),
-    ] {
-        if given && all_abstract {
-            return Err(wrong_use(format!(
-                "{option} and --bind {} make no sense together: an abstract name has no node",
-                binds[0]
-            )));
-        }
-    }
-    let owner = node
-        .owner
-        .as_deref()
-        .map(|text| privileges::owner("--owner", text))
-        .transpose()?;
-    let backlog = node
-        .backlog
-        .map(|number| i32::try_from(number).unwrap_or(i32::MAX));
-    Ok(Wanted {
-        binds,
-        names: sockets.name.clone(),
-        mode,
-        owner: owner.map(|(uid, gid)| Owner { uid, gid }),
-        backlog,
-        kind: node.kind,
-        relisten: sockets.relisten,
-        low,
     })
 }

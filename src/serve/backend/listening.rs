@@ -1,10 +1,10 @@
 //! A backend that listens on a socket of its own: connected to, and again.
 #![forbid(unsafe_code)]
 
-use super::backoff::Backoff;
 use super::{Backend, BackendPlan, CONNECTION};
 use crate::admission::{List, Mapping, Peer, Verdict};
 use crate::report::{Seconds, Throttle, event};
+use crate::serve::backoff::Backoff;
 use crate::source::Address;
 use crate::sys;
 use crate::sys::scm;

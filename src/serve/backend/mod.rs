@@ -1,17 +1,16 @@
 //! Those who take what is handed off: started and restarted, or connected to and connected again.
 #![forbid(unsafe_code)]
 
-mod backoff;
 mod exchange;
 mod hear;
 mod listening;
 mod worker;
 
-use backoff::Backoff;
 use hear::notify_socket;
 use worker::{State, Worker};
 
 use super::Service;
+use super::backoff::Backoff;
 use super::ends::signal_group;
 use crate::admission::List;
 use crate::clock;

@@ -1,9 +1,9 @@
 //! Backends that doorward starts: start, end, and start again.
 #![forbid(unsafe_code)]
 
-use super::backoff::Backoff;
 use super::{Backend, BackendPlan, WORKER, Workers};
 use crate::report::{Seconds, Throttle, error, event};
+use crate::serve::backoff::Backoff;
 use crate::serve::control::TERM_TO_KILL;
 use crate::serve::ends::signal_group;
 use crate::sys;

@@ -9,15 +9,20 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// Who has lived for this long is no failure, however it ended.
 const SUCCESS: Duration = Duration::from_secs(10);
 /// Pauses that double with each failure.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Backoff {
     failures: u32,
 }
 
 impl Backoff {
+    /// Whether who lived for so long is no failure, however it ended.
+    pub(super) fn is_success(lived: Duration) -> bool {
+        lived >= SUCCESS
+    }
+
     /// The pause after an end that came `lived` after the start.
     pub(super) fn after(&mut self, lived: Duration) -> Duration {
-        if lived >= SUCCESS {
+        if Backoff::is_success(lived) {
             self.failures = 0;
         }
         let pause = FIRST_PAUSE * 2u32.saturating_pow(self.failures.min(10));
