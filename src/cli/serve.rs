@@ -3,7 +3,7 @@
 
 use super::Parent;
 use super::plan::{BackendSource, DeliveryPlan, HandoffPlan, RuleSource, ServePlan};
-use crate::admission::{List, Mapping, Room, RuleTree, Rules};
+use crate::admission::{List, Mapping, Room, RuleTree, Rules, Servers};
 use crate::delivery::{
     Channel, Delivery, Found, Handing, Landings, Layout, NotifyTo, Program, Recipe, Template, find,
 };
@@ -173,7 +173,7 @@ fn backend(
             }))
         }
         (BackendSource::Listening { address, servers }, _) => {
-            let servers = List::resolve(&servers).map_err(wrong_use)?;
+            let servers = Servers::resolve(&servers).map_err(wrong_use)?;
             Ok(BackendPlan::Listening { address, servers })
         }
         (BackendSource::Started { .. }, None) => {

@@ -129,6 +129,23 @@ pub(in crate::cli) struct Connection {
     pub(in crate::cli) keep_fd: Vec<u32>,
 }
 
+/// Who may serve a socket that doorward connects to.
+#[derive(Args, Debug)]
+pub(in crate::cli) struct Server {
+    /// Whom the socket that is connected to must be served by: user:NAME|UID, group:NAME|GID, self; repeatable [default: whoever
+    /// serves it; for --backend self or root]
+    #[arg(long, value_name = "WHO")]
+    pub(in crate::cli) server: Vec<String>,
+}
+
+/// How long a client waits.
+#[derive(Args, Debug)]
+pub(in crate::cli) struct Patience {
+    /// Give up if the connection, and with --notify the greeting, takes longer [default: no limit]
+    #[arg(long, value_name = "SECONDS")]
+    pub(in crate::cli) connect_timeout: Option<String>,
+}
+
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Start and end")]
 pub(in crate::cli) struct Life {

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::EXIT_STATUS;
-use super::options::{Connection, DELIVERY, Life, Log, Node, Places, Rules, Sockets};
+use super::options::{Connection, DELIVERY, Life, Log, Node, Places, Rules, Server, Sockets};
 use crate::delivery::NotifyTo;
 use clap::Args;
 use std::ffi::OsString;
@@ -69,9 +69,8 @@ pub(in crate::cli) struct HandoffDelivery {
     /// Hand off to the backend that listens on this SEQPACKET socket
     #[arg(long, value_name = "PATH", conflicts_with_all = ["prog", "workers", "lazy"])]
     pub(in crate::cli) backend: Option<OsString>,
-    /// Whom the backend at --backend must be served by: user:NAME|UID, group:NAME|GID, self; repeatable [default: self or root]
-    #[arg(long, value_name = "WHO", requires = "backend")]
-    pub(in crate::cli) server: Vec<String>,
+    #[command(flatten)]
+    pub(in crate::cli) server: Server,
     /// Start PROG this often; all of them take from the same queue [default: 1]
     #[arg(long, value_name = "N")]
     pub(in crate::cli) workers: Option<u32>,
