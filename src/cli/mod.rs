@@ -31,7 +31,7 @@ struct Parent {
 enum Standard {
     /// A listening socket among them is served, and /dev/null takes its place.
     Served,
-    /// Whatever they are, they are the program's that this process becomes.
+    /// Whatever they are, they are the program's that this process becomes, or what it relays.
     Passed,
 }
 
@@ -97,7 +97,7 @@ pub fn main(words: Vec<OsString>) -> u8 {
     let parsed = parse(words.iter().cloned());
     let standard = match &parsed {
         Ok(Arguments {
-            command: Command::Connect(_),
+            command: Command::Connect(_) | Command::Relay(_),
         }) => Standard::Passed,
         _ => Standard::Served,
     };
@@ -141,7 +141,8 @@ fn run(command: Command, parent: Parent) -> exit::Result<u8> {
     match command {
         Command::Spawn(words) => serve::run(plan::spawn(*words)?, parent),
         Command::Handoff(words) => serve::run(plan::handoff(*words)?, parent),
-        Command::Connect(words) => match chain::connect(plan::connect(words)?)? {},
+        Command::Connect(words) => chain::connect(plan::connect(words)?),
+        Command::Relay(words) => chain::relay(plan::relay(words)?),
     }
 }
 

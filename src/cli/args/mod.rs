@@ -5,7 +5,7 @@ mod chain;
 mod options;
 mod serve;
 
-pub(super) use chain::Connect;
+pub(super) use chain::{Connect, Relay};
 pub(super) use options::{Connection, Log, Node, Rules, Sockets};
 pub(super) use serve::{Common, Handoff, ReadyWhen, Spawn};
 
@@ -38,10 +38,15 @@ pub(super) enum Command {
     /// The listening socket is what LISTEN_FDS passes; else descriptor 0, if that is a listening socket; else what --bind names.
     /// Options end at PROG.
     Handoff(Box<Handoff>),
-    /// Connects, puts the connection on descriptors 6 and 7, and becomes PROG, as s6-ipcclient does
+    /// Connects, puts the connection on descriptors 6 and 7, and becomes PROG, as s6-ipcclient does; or relays standard input and output
     ///
-    /// PROG has this process's 0, 1 and 2, no other descriptor, and all signals at their defaults. Options end at PATH.
+    /// PROG has this process's 0, 1 and 2, no other descriptor, and all signals at their defaults. Without PROG standard input goes to
+    /// the server and what it says to standard output, and the end of either direction is passed on. Options end at PATH.
     Connect(Connect),
+    /// Copies standard input to descriptor 7 and descriptor 6 to standard output, as s6-ioconnect does
+    ///
+    /// The end of either direction is passed on, and it ends when both have. To be run by doorward connect or another UCSPI client.
+    Relay(Relay),
 }
 
 impl Command {
@@ -50,7 +55,7 @@ impl Command {
         match self {
             Command::Spawn(spawn) => Some(&spawn.common.log),
             Command::Handoff(handoff) => Some(&handoff.common.log),
-            Command::Connect(_) => None,
+            Command::Connect(_) | Command::Relay(_) => None,
         }
     }
 
@@ -59,7 +64,7 @@ impl Command {
         match self {
             Command::Spawn(spawn) => Some(&mut spawn.common.rules),
             Command::Handoff(handoff) => Some(&mut handoff.common.rules),
-            Command::Connect(_) => None,
+            Command::Connect(_) | Command::Relay(_) => None,
         }
     }
 }
