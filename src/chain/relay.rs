@@ -75,11 +75,12 @@ fn between(said: Side, heard: Side, idle: Option<Duration>) -> exit::Result<Verd
     };
     let target = up.to.name();
     match relay::run([up, down], idle) {
-        Ok([_, Ended::Unwanted]) => Ok(Verdict::NobodyReads),
+        Ok([_, Ended::Unheard | Ended::Unwanted]) => Ok(Verdict::NobodyReads),
         Ok([Ended::Unwanted, _]) => Err(exit::system(format!(
             "unable to write to {target}: the server takes no more"
         ))),
-        Ok([Ended::Whole, Ended::Whole]) => Ok(Verdict::Done),
+        // A server that went when nothing was left to say to it may: it need not wait for the end of standard input.
+        Ok([Ended::Whole | Ended::Unheard, Ended::Whole]) => Ok(Verdict::Done),
         Err(Stopped::Idle) => Err(Failure {
             code: exit::DEADLINE,
             error: anyhow::anyhow!(

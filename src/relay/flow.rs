@@ -65,18 +65,11 @@ pub(crate) enum Act {
 /// How a direction ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Ended {
-    /// All that came was taken.
+    /// All that came was taken, up to the end of file.
     Whole,
-    /// Nobody was there any more to take something that had come.
-    Unwanted,
-}
-
-/// Why there is no more to do.
-enum Over {
-    EndOfFile,
-    /// Nobody takes anything any more; nothing had come.
+    /// Nobody takes anything any more; all that had come was taken.
     Unheard,
-    /// The same, and something had.
+    /// Nobody was there any more to take something that had come.
     Unwanted,
 }
 
@@ -94,40 +87,32 @@ impl Flow<'_> {
 
     /// Copies until there is no more to copy, and tells both neighbours by closing.
     pub(super) fn run(self) -> Result<Ended, Stopped> {
-        match self.copy()? {
-            Over::EndOfFile => {
-                self.to.shut_down(Shutdown::Write);
-                Ok(Ended::Whole)
-            }
-            Over::Unheard => {
-                self.from.shut_down(Shutdown::Read);
-                Ok(Ended::Whole)
-            }
-            Over::Unwanted => {
-                self.from.shut_down(Shutdown::Read);
-                Ok(Ended::Unwanted)
-            }
+        let ended = self.copy()?;
+        match ended {
+            Ended::Whole => self.to.shut_down(Shutdown::Write),
+            Ended::Unheard | Ended::Unwanted => self.from.shut_down(Shutdown::Read),
         }
+        Ok(ended)
     }
 
-    fn copy(&self) -> Result<Over, Stopped> {
+    fn copy(&self) -> Result<Ended, Stopped> {
         let mut buffer = vec![0; BUFFER];
         loop {
             let count = match read_now(self.from.fd.as_fd(), &mut buffer) {
-                Ok(0) => return Ok(Over::EndOfFile),
+                Ok(0) => return Ok(Ended::Whole),
                 Ok(count) => count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     if self.wait_for_more()? {
                         continue;
                     }
-                    return Ok(Over::Unheard);
+                    return Ok(Ended::Unheard);
                 }
                 Err(error) => return Err(failed(Act::Read, &self.from, error)),
             };
             self.moved.now();
             if !self.pass_on(buffer.get(..count).unwrap_or_default())? {
-                return Ok(Over::Unwanted);
+                return Ok(Ended::Unwanted);
             }
         }
     }

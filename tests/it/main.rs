@@ -11,6 +11,7 @@
 //! | `admission` | who is it, may it, is there room: rules, limits, refusals |
 //! | `delivery` | what a child gets and how it ends |
 //! | `connect` | the client's side: what its program gets, and servers that do not want it |
+//! | `relay` | standard input and output on one side, a connection on the other |
 //! | `handoff` | connections given to backends that live on, started or listening, whatever these do; the storm of kills |
 //! | `consumers` | skarnet's library and s6-ftrigrd on the wire, and a shell that hears events |
 //! | `units` | the units under the real systemd, and what checks them |
@@ -42,6 +43,7 @@ mod life;
 mod manual;
 mod programs;
 mod regression;
+mod relay;
 mod runit;
 mod s6;
 mod source;
