@@ -17,7 +17,7 @@ struct Entry {
 }
 
 /// The commands that there are.
-const COMMANDS: [&str; 3] = ["spawn", "handoff", "connect"];
+const COMMANDS: [&str; 4] = ["spawn", "handoff", "connect", "relay"];
 
 fn page() -> String {
     fs::read_to_string(project().join("man/doorward.1")).unwrap()
