@@ -1,4 +1,4 @@
-//! The way to a server: the client's own name, connect(2), and who it is that serves there, before a byte is sent.
+//! The way to a server: connect(2), and who it is that serves there, before a byte is sent.
 #![forbid(unsafe_code)]
 
 use crate::admission::Servers;
@@ -19,7 +19,7 @@ pub(crate) struct Dial {
     pub(crate) kind: Type,
     /// Who must serve there; `None`: anybody.
     pub(crate) servers: Option<Servers>,
-    /// How long everything may take that comes before the server's own words.
+    /// How long it may take until the server is reached, and with a greeting until that is there.
     pub(crate) limit: Option<Duration>,
 }
 

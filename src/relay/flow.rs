@@ -134,6 +134,7 @@ impl Flow<'_> {
     fn pass_on(&self, mut bytes: &[u8]) -> Result<bool, Stopped> {
         while !bytes.is_empty() {
             match write_now(self.to.fd.as_fd(), bytes) {
+                Ok(0) => return Err(failed(Act::Write, &self.to, ErrorKind::WriteZero.into())),
                 Ok(count) => {
                     self.moved.now();
                     bytes = bytes.get(count..).unwrap_or_default();

@@ -1,23 +1,19 @@
 //! The name of a client's own socket: what the server is told in IPCREMOTEPATH.
 #![forbid(unsafe_code)]
 
+use super::bind::Place;
 use super::{Address, lock, stale};
 use crate::exit::{self, Unable as _};
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, open};
+use nix::fcntl::{OFlag, open};
 use nix::sys::socket::{UnixAddr, bind};
-use nix::sys::stat::{FileStat, Mode, fchmod, fstatat};
-use nix::unistd::{UnlinkatFlags, unlinkat};
-use std::ffi::OsString;
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
-use std::path::Path;
+use nix::sys::stat::{Mode, fchmod};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 
 /// The node of a client's name. Dropped, it goes; a process that becomes another program leaves it.
 #[derive(Debug)]
 pub(crate) struct Local {
-    directory: OwnedFd,
-    name: OsString,
-    stat: FileStat,
+    _place: Place,
 }
 
 /// Binds `socket`, which is not connected yet. A node that a dead process has left is replaced; a live one and anything else are not.
@@ -54,30 +50,6 @@ pub(crate) fn bind_client(
         }
         result => result.unable(unable())?,
     }
-    let name = name.to_owned();
-    let stat = look(&directory, &name).unable(unable())?;
-    Ok(Some(Local {
-        directory,
-        name,
-        stat,
-    }))
-}
-
-fn look(directory: &OwnedFd, name: &OsString) -> nix::Result<FileStat> {
-    fstatat(directory, Path::new(name), AtFlags::AT_SYMLINK_NOFOLLOW)
-}
-
-impl Drop for Local {
-    fn drop(&mut self) {
-        let same = look(&self.directory, &self.name)
-            .is_ok_and(|stat| (stat.st_dev, stat.st_ino) == (self.stat.st_dev, self.stat.st_ino));
-        if same {
-            // That it stays after all is no failure of what was done.
-            let _ = unlinkat(
-                &self.directory,
-                self.name.as_os_str(),
-                UnlinkatFlags::NoRemoveDir,
-            );
-        }
-    }
+    let place = Place::found(directory, name).unable(unable())?;
+    Ok(Some(Local { _place: place }))
 }
