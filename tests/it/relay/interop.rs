@@ -4,7 +4,7 @@ use std::os::unix::fs::FileTypeExt as _;
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Neighbour, eventually, probe};
+use crate::support::{DEADLINE, Neighbour, eventually, probe};
 
 /// A place where `server` sends back, at `s`, what it gets.
 fn served(server: &[&str]) -> Neighbour {
@@ -26,7 +26,8 @@ fn served(server: &[&str]) -> Neighbour {
 /// What `client`, a line of shell, writes.
 #[track_caller]
 fn says(place: &Neighbour, client: &str) -> String {
-    place.say("sh", &["-c", client])
+    let limit = DEADLINE.as_secs().to_string();
+    place.say("timeout", &[&limit, "sh", "-c", client])
 }
 
 #[test]

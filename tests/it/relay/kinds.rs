@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
-use super::{NOBODY, Relay, relay};
+use super::{NOBODY, Patient, Relay, relay};
 use crate::connect::connect;
 use crate::support::{DEADLINE, Door, Scratch, Served, eventually, probe, raw};
 
@@ -103,7 +103,8 @@ fn a_file_is_written_where_its_offset_is() {
 #[test]
 fn a_terminal_gives_line_by_line_and_shows_what_comes() {
     let (shows, inside) = raw::terminal();
-    let (mut shows, stdin) = (File::from(shows), inside.try_clone().unwrap());
+    let mut shows = Patient::new(File::from(shows));
+    let stdin = inside.try_clone().unwrap();
     let server = echo();
     let mut client = connect(&server.socket(), []).fd0(stdin).fd1(inside);
     client = client.wrap(["sh", "-c", "stty -echo; exec \"$@\"", "sh"]);
@@ -154,7 +155,7 @@ fn flags_that_others_share_stay_as_they_are() {
         let copy = near.try_clone().unwrap();
         let door = relay([]).fd(6, near).fd(7, copy).fd0(read).fd1(write_out);
         let mut relay = door.start(NOBODY);
-        let (mut write, mut out) = (write, out);
+        let (mut write, mut out) = (Patient::new(write), Patient::new(out));
         write.write_all(b"there").unwrap();
         let mut five = [0; 5];
         far.read_exact(&mut five).unwrap();
@@ -172,9 +173,10 @@ fn flags_that_others_share_stay_as_they_are() {
 
 #[test]
 fn pipes_on_6_and_7_are_a_connection_too() {
-    let ((six, mut to_six), (mut from_seven, seven)) =
+    let ((six, mut to_six), (from_seven, seven)) =
         (std::io::pipe().unwrap(), std::io::pipe().unwrap());
     let (stdin, mut say) = std::io::pipe().unwrap();
+    let mut from_seven = Patient::new(from_seven);
     let mut relay = relay([]).fd(6, six).fd(7, seven).fd0(stdin).start(NOBODY);
     say.write_all(b"up").unwrap();
     drop(say);

@@ -7,10 +7,14 @@ mod kinds;
 mod volume;
 mod wrong_use;
 
-use std::io::{PipeReader, PipeWriter, Read, Write};
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::connect::connect;
 use crate::support::{DEADLINE, Door, Scratch, Served, eventually};
@@ -22,8 +26,8 @@ const NOBODY: [&str; 0] = [];
 struct Relay {
     process: Served,
     /// Standard input; taken to close it.
-    stdin: Option<PipeWriter>,
-    stdout: Option<PipeReader>,
+    stdin: Option<Patient<PipeWriter>>,
+    stdout: Option<Patient<PipeReader>>,
     /// The server's side of the connection.
     server: UnixStream,
     _scratch: Scratch,
@@ -59,8 +63,8 @@ impl Relay {
         server.set_write_timeout(Some(DEADLINE)).unwrap();
         Relay {
             process,
-            stdin: Some(write),
-            stdout: Some(read),
+            stdin: Some(Patient::new(write)),
+            stdout: Some(Patient::new(read)),
             server,
             _scratch: scratch,
         }
@@ -133,6 +137,50 @@ impl Relay {
             // The one that ends them all, and a direction at least.
             threads.len() >= 2 && threads.into_iter().all(waits)
         });
+    }
+}
+
+/// The test's end of a pipe: it waits for the other as long as anything may take, and no longer.
+struct Patient<T>(T);
+
+impl<T: AsFd> Patient<T> {
+    /// The flag is that of this end alone.
+    fn new(end: T) -> Patient<T> {
+        let flags = OFlag::from_bits_retain(fcntl(&end, FcntlArg::F_GETFL).unwrap());
+        fcntl(&end, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK)).unwrap();
+        Patient(end)
+    }
+
+    fn wait(&self, events: PollFlags) -> io::Result<()> {
+        let limit = PollTimeout::try_from(DEADLINE).unwrap();
+        match poll(&mut [PollFd::new(self.0.as_fd(), events)], limit)? {
+            0 => Err(io::ErrorKind::TimedOut.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl<T: AsFd> AsFd for Patient<T> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl<T: AsFd + Read> Read for Patient<T> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.wait(PollFlags::POLLIN)?;
+        self.0.read(buffer)
+    }
+}
+
+impl<T: AsFd + Write> Write for Patient<T> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.wait(PollFlags::POLLOUT)?;
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

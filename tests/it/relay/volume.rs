@@ -85,7 +85,7 @@ fn fill(to: &mut (impl Write + std::os::fd::AsFd)) -> usize {
 #[test]
 fn a_server_that_does_not_read_is_waited_for_without_effort_and_gets_everything_later() {
     for mut relay in both() {
-        let wrote = fill(relay.stdin.as_mut().unwrap());
+        let wrote = fill(&mut relay.stdin.as_mut().unwrap().0);
         relay.wait_asleep();
         let ticks = inspect::cpu_ticks(relay.process.pid());
         std::thread::sleep(std::time::Duration::from_millis(500));
@@ -133,7 +133,7 @@ fn small_pieces_arrive_at_once() {
 #[test]
 fn a_server_that_stalls_and_then_goes_leaves_no_relay_behind() {
     let mut relay = Relay::new();
-    fill(relay.stdin.as_mut().unwrap());
+    fill(&mut relay.stdin.as_mut().unwrap().0);
     let (gone, _) = std::os::unix::net::UnixStream::pair().unwrap();
     drop(std::mem::replace(&mut relay.server, gone));
     relay.ends_with(111);
