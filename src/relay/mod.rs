@@ -61,16 +61,18 @@ pub(crate) fn run(
         if wait == Some(Duration::ZERO) {
             return Err(Stopped::Idle);
         }
-        let (index, result) = match wait {
-            Some(wait) => match told.recv_timeout(wait) {
-                Ok(news) => news,
-                Err(RecvTimeoutError::Timeout) => continue,
-                Err(RecvTimeoutError::Disconnected) => break,
-            },
-            None => match told.recv() {
-                Ok(news) => news,
-                Err(_) => break,
-            },
+        let news = match wait {
+            Some(wait) => told.recv_timeout(wait),
+            None => told.recv().map_err(RecvTimeoutError::from),
+        };
+        let (index, result) = match news {
+            Ok(news) => news,
+            Err(RecvTimeoutError::Timeout) => continue,
+            // A thread that panicked has told nothing: that is no success.
+            Err(RecvTimeoutError::Disconnected) => {
+                let error = io::Error::other("its thread ended by itself");
+                return Err(Stopped::Failed(Act::Read, "one direction", error));
+            }
         };
         let how = result?;
         if let Some(ended) = ended.get_mut(index) {

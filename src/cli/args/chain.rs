@@ -8,7 +8,11 @@ use std::ffi::OsString;
 
 /// The words of `doorward connect`; its help is that of [`Command::Connect`].
 #[derive(Args, Debug)]
-#[command(override_usage = "doorward connect [OPTIONS] PATH [PROG [ARG...]]", after_help = EXIT_STATUS_OF_CONNECT)]
+#[command(
+    override_usage = "doorward connect [OPTIONS] PATH [PROG [ARG...]]",
+    mut_arg("server", |server| Server::by_default(server, "whoever it is")),
+    after_help = EXIT_STATUS_OF_CONNECT
+)]
 pub(in crate::cli) struct Connect {
     /// Type of the socket
     #[arg(

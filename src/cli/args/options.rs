@@ -3,7 +3,7 @@
 
 use crate::delivery::Layout;
 use crate::source::Type;
-use clap::{ArgMatches, Args};
+use clap::{Arg, ArgMatches, Args};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -132,10 +132,17 @@ pub(in crate::cli) struct Connection {
 /// Who may serve a socket that doorward connects to.
 #[derive(Args, Debug)]
 pub(in crate::cli) struct Server {
-    /// Whom the socket that is connected to must be served by: user:NAME|UID, group:NAME|GID, self; repeatable [default: whoever
-    /// serves it; for --backend self or root]
+    /// Whom the socket that is connected to must be served by: user:NAME|UID, group:NAME|GID, self; repeatable
     #[arg(long, value_name = "WHO")]
     pub(in crate::cli) server: Vec<String>,
+}
+
+impl Server {
+    /// The words are the same everywhere, who is trusted without them is not.
+    pub(super) fn by_default(argument: Arg, who: &str) -> Arg {
+        let help = argument.get_help().cloned().unwrap_or_default();
+        argument.help(format!("{help} [default: {who}]"))
+    }
 }
 
 /// How long a client waits.

@@ -30,7 +30,11 @@ pub(in crate::cli) struct Spawn {
 
 /// The words of `doorward handoff`; its help is that of [`Command::Handoff`].
 #[derive(Args, Debug)]
-#[command(override_usage = "doorward handoff [OPTIONS] PROG [ARG...]\n       doorward handoff [OPTIONS] --backend PATH", after_help = EXIT_STATUS)]
+#[command(
+    override_usage = "doorward handoff [OPTIONS] PROG [ARG...]\n       doorward handoff [OPTIONS] --backend PATH",
+    mut_arg("server", |server| Server::by_default(server, "self or root")),
+    after_help = EXIT_STATUS
+)]
 pub(in crate::cli) struct Handoff {
     #[command(flatten)]
     pub(in crate::cli) common: Common,
