@@ -29,7 +29,7 @@
 //! # Inside
 //! One connection's way is the shape of the crate: `source` (bind or inherit) -> `admission` (who is it, may it, is there room) ->
 //! `delivery` (spawn a child, hand off to a backend). `serve` walks it, once for every connection; `chain` are the
-//! commands that become their program; `cli` turns a command line into a plan and runs it; `sys` is the fence around all unsafe code.
+//! commands that become their program, and `relay` what one does that has none; `cli` turns a command line into a plan and runs it; `sys` is the fence around all unsafe code.
 
 // A test that panics has done its work.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
@@ -56,6 +56,8 @@ mod delivery;
 mod exit;
 #[cfg(feature = "cli")]
 mod privileges;
+#[cfg(feature = "cli")]
+mod relay;
 #[cfg(feature = "cli")]
 mod report;
 #[cfg(feature = "cli")]

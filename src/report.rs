@@ -185,7 +185,7 @@ fn stderr(mut line: String) -> bool {
     if torn {
         line.insert(0, '\n');
     }
-    let Ok(wrote) = sys::log::write_now(stderr, line.as_bytes()) else {
+    let Ok(wrote) = sys::now::write_now(stderr, line.as_bytes()) else {
         return false;
     };
     TORN.store(wrote < line.len(), Ordering::Relaxed);

@@ -7,6 +7,7 @@ pub(crate) mod names;
 mod peer;
 mod room;
 mod rules;
+mod servers;
 mod trust;
 mod who;
 
@@ -15,6 +16,7 @@ pub(crate) use limits::{Full, Limits, Rate};
 pub(crate) use peer::{Mapping, Peer, User, UserIs};
 pub(crate) use room::Room;
 pub(crate) use rules::{Answer, Asker, Grant, RuleTree};
+pub(crate) use servers::Servers;
 pub(crate) use who::{Effect, List, Who};
 
 use std::fmt::{self, Display};

@@ -51,8 +51,17 @@ impl Who {
     }
 }
 
+/// The ids of one WHO, which was given as `name` to `option`.
+pub(super) fn resolve_one(option: &str, who: &Who, name: &str) -> Result<Matcher, String> {
+    match who.resolve() {
+        Ok(Some(matcher)) => Ok(matcher),
+        Ok(None) => Err(format!("{option} {name}: no such user or group")),
+        Err(error) => Err(format!("{option} {name}: unable to look it up: {error}")),
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Matcher {
+pub(super) enum Matcher {
     Uid(u32),
     /// Effective or supplementary.
     Gid(u32),
@@ -60,7 +69,7 @@ enum Matcher {
 }
 
 impl Matcher {
-    fn matches(self, peer: &Peer) -> bool {
+    pub(super) fn matches(self, peer: &Peer) -> bool {
         match self {
             Matcher::Uid(uid) => peer.uid == Some(uid),
             Matcher::Gid(gid) => peer.gid == Some(gid) || peer.groups.contains(&gid),
@@ -96,13 +105,7 @@ impl List {
                 Effect::Allow => "--allow",
                 Effect::Deny => "--deny",
             };
-            let matcher = match who.resolve() {
-                Ok(Some(matcher)) => matcher,
-                Ok(None) => return Err(format!("{option} {name}: no such user or group")),
-                Err(error) => {
-                    return Err(format!("{option} {name}: unable to look it up: {error}"));
-                }
-            };
+            let matcher = resolve_one(option, who, name)?;
             rules.push(Rule {
                 effect: *effect,
                 who: who.clone(),

@@ -1,21 +1,16 @@
-//! `doorward connect`: a UCSPI client. It connects, puts the connection on 6 and 7, and becomes its program.
+//! `doorward connect`: a UCSPI client. It connects, puts the connection on 6 and 7, and becomes its program; without one it relays.
 #![forbid(unsafe_code)]
 
+use super::dial::Dial;
 use super::program::{become_program, variable};
+use super::relay;
 use crate::client::{Error, welcome};
 use crate::delivery::{Layout, NOTIFY, Program};
 use crate::exit::{self, Failure, Unable as _};
-use crate::source::{Address, Type};
+use crate::source::{Address, bind_client};
 use crate::sys;
-use nix::errno::Errno;
-use nix::sys::socket::{
-    AddressFamily, SockFlag, connect, setsockopt, socket, sockopt::SendTimeout,
-};
-use nix::sys::time::{TimeVal, TimeValLike as _};
-use std::convert::Infallible;
 use std::ffi::{CString, OsStr, OsString};
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::os::fd::{AsFd as _, OwnedFd};
 
 /// Numbers from here on are the program's in no case.
 const ABOVE: i32 = 10;
@@ -39,104 +34,59 @@ const REMOVED: [&str; 12] = [
 /// `doorward connect`, understood.
 #[derive(Debug)]
 pub(crate) struct Errand {
-    pub(crate) address: Address,
-    pub(crate) kind: Type,
+    pub(crate) dial: Dial,
+    /// The client's own name.
+    pub(crate) local: Option<Address>,
     /// Take the greeting, and give the program the notification socket.
     pub(crate) notify: bool,
-    /// How long it may take until the program starts.
-    pub(crate) limit: Option<Duration>,
+    /// Empty: standard input and output are relayed.
     pub(crate) prog: Vec<OsString>,
 }
 
-/// Connects and becomes the program; comes back only with a failure.
-pub(crate) fn run(errand: Errand) -> exit::Result<Infallible> {
+/// Connects and becomes the program; comes back only with a failure, or from a relay.
+pub(crate) fn run(errand: Errand) -> exit::Result<u8> {
     // Whatever the parent left open, it is not the program's.
     sys::fd::cloexec_from_three().unable("set close-on-exec")?;
+    let Errand { dial, local, .. } = &errand;
     // First of all: a mistyped program disturbs no server.
-    let program = Program::look_up(errand.prog.clone())?;
-    // A deadline beyond the end of time is none.
-    let end = errand
-        .limit
-        .and_then(|limit| Instant::now().checked_add(limit));
-    let connection = dial(&errand, end)?;
+    let program = match errand.prog.as_slice() {
+        [] => None,
+        prog => Some(Program::look_up(prog.to_vec())?),
+    };
+    let end = dial.deadline();
+    let connection = dial.socket()?;
+    let name = local
+        .as_ref()
+        .map(|local| bind_client(connection.as_fd(), local))
+        .transpose()?
+        .flatten();
+    dial.connect(connection.as_fd(), end)?;
+    let Some(program) = program else {
+        let verdict = relay::connection(connection)?;
+        drop(name);
+        return verdict.tell();
+    };
     let notification = if errand.notify {
         let greeted = welcome::take(connection.as_fd(), end);
-        Some(greeted.map_err(|error| ungreeted(error, &errand))?)
+        Some(greeted.map_err(|error| ungreeted(error, dial))?)
     } else {
         None
     };
     place(connection, notification.map(OwnedFd::from))?;
-    let envp = environment(std::env::vars_os(), errand.notify);
-    become_program(program, &envp)
-}
-
-/// A blocking socket, connected.
-fn dial(errand: &Errand, end: Option<Instant>) -> exit::Result<OwnedFd> {
-    let socket = socket(
-        AddressFamily::Unix,
-        errand.kind.of(),
-        SockFlag::SOCK_CLOEXEC,
-        None,
-    )
-    .unable("create a socket")?;
-    // Held until connect is done, for a path that leads through it.
-    let (_directory, address) = errand
-        .address
-        .reach()
-        .unable(format!("connect to {}", errand.address))?;
-    loop {
-        // The wait for room in the server's queue is what connect(2) takes time for.
-        limit_wait(socket.as_fd(), end).map_err(|_| too_late(errand))?;
-        match connect(socket.as_raw_fd(), &address) {
-            Ok(()) => break,
-            Err(Errno::EINTR) => {}
-            Err(Errno::EAGAIN) if end.is_some() => return Err(too_late(errand)),
-            Err(error @ Errno::EPROTOTYPE) => {
-                return Err(error).unable(format!(
-                    "connect to {} as --type {}",
-                    errand.address, errand.kind
-                ));
-            }
-            Err(error) => return Err(error).unable(format!("connect to {}", errand.address)),
-        }
-    }
-    // The program's writes have no limit.
-    setsockopt(&socket, SendTimeout, &TimeVal::zero()).unable("change the connection")?;
-    Ok(socket)
-}
-
-/// Lets connect(2) wait until `end` alone.
-fn limit_wait(socket: BorrowedFd<'_>, end: Option<Instant>) -> nix::Result<()> {
-    let Some(end) = end else { return Ok(()) };
-    let left = end.saturating_duration_since(Instant::now());
-    let left = i64::try_from(left.as_micros()).unwrap_or(i64::MAX);
-    if left == 0 {
-        return Err(Errno::ETIMEDOUT);
-    }
-    setsockopt(&socket, SendTimeout, &TimeVal::microseconds(left))
-}
-
-fn too_late(errand: &Errand) -> Failure {
-    let limit = errand.limit.unwrap_or_default().as_secs_f64();
-    Failure {
-        code: exit::DEADLINE,
-        error: anyhow::anyhow!(
-            "unable to connect to {}: no answer within {limit} seconds",
-            errand.address
-        ),
-    }
+    let envp = environment(std::env::vars_os(), local.as_ref(), errand.notify);
+    match become_program(program, &envp)? {}
 }
 
 /// Whoever does not greet does not want this client, with or without a word: both have the exit code of a refusal.
-fn ungreeted(error: Error, errand: &Errand) -> Failure {
+fn ungreeted(error: Error, dial: &Dial) -> Failure {
     let code = match error {
-        Error::TimedOut => return too_late(errand),
+        Error::TimedOut => return dial.too_late(),
         Error::Closed | Error::Refused(_) | Error::Malformed(_) => exit::REFUSED,
         Error::System(..) | Error::NoProgram(_) => exit::SYSTEM,
     };
     Failure {
         code,
-        error: anyhow::anyhow!("unable to connect to {}: {error}", errand.address),
+        error: anyhow::anyhow!("unable to connect to {}: {error}", dial.address),
     }
 }
 
@@ -157,10 +107,11 @@ fn place(connection: OwnedFd, notification: Option<OwnedFd>) -> exit::Result<()>
     Ok(())
 }
 
-/// As s6-ipcclient sets it: PROTO, and IPCLOCALPATH, which is empty because the client's socket has no name. What an earlier connection
-/// has set (IPCREMOTEEUID and so on) stays.
+/// As s6-ipcclient sets it: PROTO, and IPCLOCALPATH, which is the name of the client's own socket, empty if it has none. What an earlier
+/// connection has set (IPCREMOTEEUID and so on) stays.
 fn environment(
     inherited: impl Iterator<Item = (OsString, OsString)>,
+    local: Option<&Address>,
     notify: bool,
 ) -> Vec<CString> {
     let set = |name: &OsStr| {
@@ -170,7 +121,11 @@ fn environment(
         .filter(|(name, _)| !set(name))
         .map(|(name, value)| variable(&name, &value))
         .collect();
-    all.extend([c"PROTO=IPC".to_owned(), c"IPCLOCALPATH=".to_owned()]);
+    let local = local.map(Address::local_path).unwrap_or_default();
+    all.extend([
+        c"PROTO=IPC".to_owned(),
+        variable("IPCLOCALPATH".as_ref(), &local),
+    ]);
     if notify {
         all.push(variable("NOTIFYFD".as_ref(), NOTIFY.to_string().as_ref()));
     }
@@ -198,9 +153,11 @@ mod tests {
             c"PROTO=IPC",
             c"IPCLOCALPATH=",
         ];
-        let without = environment(inherited.clone().into_iter(), false);
+        let without = environment(inherited.clone().into_iter(), None, false);
         assert_eq!(without, expected.map(ToOwned::to_owned));
-        let with = environment(inherited.into_iter(), true);
+        let local = Address::parse("@mine".as_ref()).unwrap();
+        let with = environment(inherited.into_iter(), Some(&local), true);
+        assert!(with.contains(&c"IPCLOCALPATH=@mine".to_owned()));
         assert_eq!(with.last().map(CString::as_c_str), Some(c"NOTIFYFD=8"));
     }
 }

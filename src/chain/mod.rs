@@ -1,9 +1,13 @@
-//! Links of a chain: commands that prepare a descriptor or two and become their program, in place.
+//! Links of a chain: commands that prepare a descriptor or two and become their program, in place; and what stands at its end.
 #![forbid(unsafe_code)]
 
 mod bind;
 mod connect;
+mod dial;
 mod program;
+mod relay;
 
 pub(crate) use bind::{Binding, run as bind};
 pub(crate) use connect::{Errand, run as connect};
+pub(crate) use dial::Dial;
+pub(crate) use relay::run as relay;

@@ -36,7 +36,7 @@ struct Parent {
 enum Standard {
     /// A listening socket among them is served, and /dev/null takes its place.
     Served(Kinds),
-    /// Whatever they are, they are the program's that this process becomes.
+    /// Whatever they are, they are the program's that this process becomes, or what it relays.
     Passed,
 }
 
@@ -111,7 +111,7 @@ pub fn main(words: Vec<OsString>) -> u8 {
     let parsed = parse(words.iter().cloned());
     let standard = match &parsed {
         Ok(Arguments {
-            command: Command::Connect(_),
+            command: Command::Connect(_) | Command::Relay(_),
         }) => Standard::Passed,
         Ok(Arguments {
             command: Command::Activate(_) | Command::Bind(_),
@@ -169,7 +169,8 @@ fn run(command: Command, parent: Parent) -> exit::Result<u8> {
             descriptors::pass_only(&binding.keep_fds)?;
             match chain::bind(binding, parent.notification)? {}
         }
-        Command::Connect(words) => match chain::connect(plan::connect(words)?)? {},
+        Command::Connect(words) => chain::connect(plan::connect(words)?),
+        Command::Relay(words) => chain::relay(plan::relay(words)?),
     }
 }
 

@@ -5,7 +5,7 @@ use super::Parent;
 use super::descriptors::{close_to_children, must_be_kept, must_be_usable, ready_fd};
 use super::plan::{BackendSource, DeliveryPlan, HandoffPlan, RuleSource, ServePlan};
 use super::start_line::start_line;
-use crate::admission::{List, Mapping, Room, RuleTree, Rules};
+use crate::admission::{List, Mapping, Room, RuleTree, Rules, Servers};
 use crate::delivery::{
     Channel, Delivery, Found, Handing, Landings, Layout, NotifyTo, Program, Recipe, Template, find,
 };
@@ -178,7 +178,7 @@ fn backend(
             }))
         }
         (BackendSource::Listening { address, servers }, _) => {
-            let servers = List::resolve(&servers).map_err(wrong_use)?;
+            let servers = Servers::resolve(&servers).map_err(wrong_use)?;
             Ok(BackendPlan::Listening { address, servers })
         }
         (BackendSource::Started { .. }, None) => {

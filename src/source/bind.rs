@@ -12,7 +12,7 @@ use nix::sys::socket::{
 };
 use nix::sys::stat::{Mode, fchmod, fstat, fstatat};
 use nix::unistd::{AccessFlags, UnlinkatFlags, faccessat, unlinkat};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Mutex;
@@ -24,8 +24,9 @@ pub(super) struct Own {
     place: Option<Place>,
 }
 
+/// A node that this process has bound. Dropped, it goes.
 #[derive(Debug)]
-struct Place {
+pub(super) struct Place {
     directory: OwnedFd,
     name: OsString,
     device: u64,
@@ -126,6 +127,18 @@ fn bind_path(
 }
 
 impl Place {
+    /// What stands at `name` now, without a lock.
+    pub(super) fn found(directory: OwnedFd, name: &OsStr) -> nix::Result<Place> {
+        let stat = fstatat(&directory, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        Ok(Place {
+            directory,
+            name: name.to_owned(),
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            lock: Mutex::new(None),
+        })
+    }
+
     /// Whether the name still leads to the node that we bound.
     fn is_there(&self) -> bool {
         fstatat(

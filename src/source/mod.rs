@@ -4,12 +4,14 @@
 mod address;
 mod bind;
 mod inherit;
+mod local;
 mod lock;
 mod node;
 mod stale;
 
 pub(crate) use address::Address;
 pub(crate) use inherit::{Activation, take_standard};
+pub(crate) use local::bind_client;
 
 use crate::exit::{self, Unable as _};
 use crate::sys;

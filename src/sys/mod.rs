@@ -15,9 +15,9 @@ pub(crate) mod epoll;
 pub(crate) mod exec;
 pub(crate) mod fd;
 #[cfg(feature = "cli")]
-pub(crate) mod log;
-#[cfg(feature = "cli")]
 pub(crate) mod memory;
+#[cfg(feature = "cli")]
+pub(crate) mod now;
 pub(crate) mod peer;
 #[cfg(feature = "tokio")]
 pub(crate) mod reactor;

@@ -67,6 +67,16 @@ pub(super) fn all_default() -> io::Result<()> {
     (1..=64).try_for_each(|number| reset(number).map(drop))
 }
 
+/// Ends this process as a write to a pipe without readers ends a filter, whatever Rust or the parent made of SIGPIPE. It returns where
+/// that does not help.
+pub(crate) fn die_of_broken_pipe() {
+    let set = SigSet::from(Signal::SIGPIPE);
+    let unblocked = pthread_sigmask(SigmaskHow::SIG_UNBLOCK, Some(&set), None);
+    if reset(libc::SIGPIPE).is_ok() && unblocked.is_ok() {
+        let _ = nix::sys::signal::raise(Signal::SIGPIPE);
+    }
+}
+
 /// Sets one signal to its default; says whether it was ignored.
 ///
 /// The bare system call, because the C library refuses to touch 32 and 33, which some parents leave ignored.

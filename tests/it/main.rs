@@ -12,6 +12,7 @@
 //! | `delivery` | what a child gets and how it ends |
 //! | `bind`, `activate` | a listening socket for the program itself, at once or at the first client; datagram sockets |
 //! | `connect` | the client's side: what its program gets, and servers that do not want it |
+//! | `relay` | standard input and output on one side, a connection on the other |
 //! | `handoff` | connections given to backends that live on, started or listening, whatever these do; the storm of kills |
 //! | `consumers` | skarnet's library and s6-ftrigrd on the wire, and a shell that hears events |
 //! | `units` | the units under the real systemd, and what checks them |
@@ -45,6 +46,7 @@ mod life;
 mod manual;
 mod programs;
 mod regression;
+mod relay;
 mod runit;
 mod s6;
 mod source;

@@ -17,7 +17,7 @@ struct Entry {
 }
 
 /// The commands that there are.
-const COMMANDS: [&str; 5] = ["spawn", "handoff", "activate", "bind", "connect"];
+const COMMANDS: [&str; 6] = ["spawn", "handoff", "activate", "bind", "connect", "relay"];
 
 fn page() -> String {
     fs::read_to_string(project().join("man/doorward.1")).unwrap()

@@ -5,7 +5,7 @@ mod chain;
 mod options;
 mod serve;
 
-pub(super) use chain::{Bind, Connect};
+pub(super) use chain::{Bind, Connect, Relay};
 pub(super) use options::{Connection, Kept, Log, Node, Rules, SocketItself, Sockets};
 pub(super) use serve::{Activate, Common, Handoff, ReadyWhen, Spawn};
 
@@ -50,10 +50,15 @@ pub(super) enum Command {
     ///
     /// The socket is PROG's from then on: nobody removes it at the end. Nobody is checked but by the socket's mode. Options end at PATH.
     Bind(Box<Bind>),
-    /// Connects, puts the connection on descriptors 6 and 7, and becomes PROG, as s6-ipcclient does
+    /// Connects, puts the connection on descriptors 6 and 7, and becomes PROG, as s6-ipcclient does; or relays standard input and output
     ///
-    /// PROG has this process's 0, 1 and 2, no other descriptor, and all signals at their defaults. Options end at PATH.
+    /// PROG has this process's 0, 1 and 2, no other descriptor, and all signals at their defaults. Without PROG standard input goes to
+    /// the server and what it says to standard output, and the end of either direction is passed on. Options end at PATH.
     Connect(Connect),
+    /// Copies standard input to descriptor 7 and descriptor 6 to standard output, as s6-ioconnect does
+    ///
+    /// The end of either direction is passed on, and it ends when both have. To be run by doorward connect or another UCSPI client.
+    Relay(Relay),
 }
 
 impl Command {
@@ -63,7 +68,7 @@ impl Command {
             Command::Spawn(spawn) => Some(&spawn.common.log),
             Command::Handoff(handoff) => Some(&handoff.common.log),
             Command::Activate(activate) => Some(&activate.log),
-            Command::Bind(_) | Command::Connect(_) => None,
+            Command::Bind(_) | Command::Connect(_) | Command::Relay(_) => None,
         }
     }
 
@@ -72,7 +77,9 @@ impl Command {
         match self {
             Command::Spawn(spawn) => Some(&mut spawn.common.rules),
             Command::Handoff(handoff) => Some(&mut handoff.common.rules),
-            Command::Activate(_) | Command::Bind(_) | Command::Connect(_) => None,
+            Command::Activate(_) | Command::Bind(_) | Command::Connect(_) | Command::Relay(_) => {
+                None
+            }
         }
     }
 }

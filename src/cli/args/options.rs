@@ -3,7 +3,7 @@
 
 use crate::delivery::{Layout, SocketLayout};
 use crate::source::Type;
-use clap::{ArgMatches, Args};
+use clap::{Arg, ArgMatches, Args};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -162,6 +162,30 @@ pub(in crate::cli) struct Kept {
     /// Let the program inherit descriptor N of doorward's own (3 to 1023); repeatable [default: none]
     #[arg(long, value_name = "N")]
     pub(in crate::cli) keep_fd: Vec<u32>,
+}
+
+/// Who may serve a socket that doorward connects to.
+#[derive(Args, Debug)]
+pub(in crate::cli) struct Server {
+    /// Whom the socket that is connected to must be served by: user:NAME|UID, group:NAME|GID, self; repeatable
+    #[arg(long, value_name = "WHO")]
+    pub(in crate::cli) server: Vec<String>,
+}
+
+impl Server {
+    /// The words are the same everywhere, who is trusted without them is not.
+    pub(super) fn by_default(argument: Arg, who: &str) -> Arg {
+        let help = argument.get_help().cloned().unwrap_or_default();
+        argument.help(format!("{help} [default: {who}]"))
+    }
+}
+
+/// How long a client waits.
+#[derive(Args, Debug)]
+pub(in crate::cli) struct Patience {
+    /// Give up if the connection, and with --notify the greeting, takes longer [default: no limit]
+    #[arg(long, value_name = "SECONDS")]
+    pub(in crate::cli) connect_timeout: Option<String>,
 }
 
 /// How it is told that the service is ready.

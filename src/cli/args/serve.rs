@@ -3,7 +3,8 @@
 
 use super::EXIT_STATUS;
 use super::options::{
-    Connection, DELIVERY, LIFE, Life, Log, Node, Places, Readiness, Rules, SocketItself, Sockets,
+    Connection, DELIVERY, LIFE, Life, Log, Node, Places, Readiness, Rules, Server, SocketItself,
+    Sockets,
 };
 use crate::delivery::NotifyTo;
 use clap::Args;
@@ -32,7 +33,11 @@ pub(in crate::cli) struct Spawn {
 
 /// The words of `doorward handoff`; its help is that of [`Command::Handoff`].
 #[derive(Args, Debug)]
-#[command(override_usage = "doorward handoff [OPTIONS] PROG [ARG...]\n       doorward handoff [OPTIONS] --backend PATH", after_help = EXIT_STATUS)]
+#[command(
+    override_usage = "doorward handoff [OPTIONS] PROG [ARG...]\n       doorward handoff [OPTIONS] --backend PATH",
+    mut_arg("server", |server| Server::by_default(server, "self or root")),
+    after_help = EXIT_STATUS
+)]
 pub(in crate::cli) struct Handoff {
     #[command(flatten)]
     pub(in crate::cli) common: Common,
@@ -103,9 +108,8 @@ pub(in crate::cli) struct HandoffDelivery {
     /// Hand off to the backend that listens on this SEQPACKET socket
     #[arg(long, value_name = "PATH", conflicts_with_all = ["prog", "workers", "lazy"])]
     pub(in crate::cli) backend: Option<OsString>,
-    /// Whom the backend at --backend must be served by: user:NAME|UID, group:NAME|GID, self; repeatable [default: self or root]
-    #[arg(long, value_name = "WHO", requires = "backend")]
-    pub(in crate::cli) server: Vec<String>,
+    #[command(flatten)]
+    pub(in crate::cli) server: Server,
     /// Start PROG this often; all of them take from the same queue [default: 1]
     #[arg(long, value_name = "N")]
     pub(in crate::cli) workers: Option<u32>,

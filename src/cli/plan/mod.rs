@@ -7,7 +7,7 @@ mod serve;
 mod sockets;
 
 pub(super) use activate::{ActivatePlan, activate};
-pub(super) use chain::{bind, connect};
+pub(super) use chain::{bind, connect, relay};
 pub(super) use serve::{BackendSource, DeliveryPlan, HandoffPlan, ServePlan, handoff, spawn};
 
 use super::args::{Connection, Kept, Log, Rules};
@@ -146,12 +146,12 @@ fn ready_fd(number: u32, keep_fds: &[RawFd]) -> Result<RawFd> {
 }
 
 /// `--server WHO`: who must be behind a listening socket; each with its text.
-fn servers(words: &[String]) -> Result<Vec<(Effect, Who, String)>> {
+fn servers(words: &[String]) -> Result<Vec<(Who, String)>> {
     let server = |text: &String| match Who::parse(text) {
         Ok(Who::All) => Err(wrong_use(
             "--server all would trust anybody; name who serves the socket",
         )),
-        Ok(who) => Ok((Effect::Allow, who, text.clone())),
+        Ok(who) => Ok((who, text.clone())),
         Err(why) => Err(wrong_use(format!("--server {text}: {why}"))),
     };
     words.iter().map(server).collect()

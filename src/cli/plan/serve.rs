@@ -7,7 +7,7 @@ use super::{
     RuleSource, address, channels, deny_text, keep_fds, low, proto, rate, ready_fd, rules, seconds,
     servers, user_of,
 };
-use crate::admission::{Effect, Limits, Who};
+use crate::admission::{Limits, Who};
 use crate::delivery::{Channels, Layout, NotifyTo};
 use crate::exit::{Result, wrong_use};
 use crate::privileges::Identity;
@@ -63,7 +63,7 @@ pub(in crate::cli) enum BackendSource {
     /// Where it listens, and who it may be, each with its text.
     Listening {
         address: Address,
-        servers: Vec<(Effect, Who, String)>,
+        servers: Vec<(Who, String)>,
     },
 }
 
@@ -104,9 +104,9 @@ pub(in crate::cli) fn spawn(spawn: Spawn) -> Result<ServePlan> {
 pub(in crate::cli) fn handoff(handoff: Handoff) -> Result<ServePlan> {
     let words = handoff.delivery;
     let backend = match words.backend {
-        Some(path) => listening(path, &words.server)?,
+        Some(path) => listening(path, &words.server.server)?,
         // The parser lets this pass: what excludes --backend excludes the need of it, too.
-        None if !words.server.is_empty() => {
+        None if !words.server.server.is_empty() => {
             return Err(wrong_use(
                 "--server and PROG make no sense together: it says who may serve --backend",
             ));
@@ -154,12 +154,8 @@ fn listening(path: OsString, server: &[String]) -> Result<BackendSource> {
     let address = address("--backend", &path)?;
     let mut servers = servers(server)?;
     if servers.is_empty() {
-        servers.push((Effect::Allow, Who::Myself, "self".to_owned()));
-        servers.push((
-            Effect::Allow,
-            Who::User("0".to_owned()),
-            "user:0".to_owned(),
-        ));
+        servers.push((Who::Myself, "self".to_owned()));
+        servers.push((Who::User("0".to_owned()), "user:0".to_owned()));
     }
     Ok(BackendSource::Listening { address, servers })
 }

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Backend, BackendPlan, CONNECTION};
-use crate::admission::{List, Mapping, Peer, Verdict};
+use crate::admission::Servers;
 use crate::report::{Seconds, Throttle, event};
 use crate::serve::backoff::Backoff;
 use crate::source::Address;
@@ -42,7 +42,11 @@ impl Backend {
         }
     }
 
-    pub(super) fn try_to_connect(&self, address: &Address, servers: &List) -> io::Result<OwnedFd> {
+    pub(super) fn try_to_connect(
+        &self,
+        address: &Address,
+        servers: &Servers,
+    ) -> io::Result<OwnedFd> {
         let connection = socket(
             AddressFamily::Unix,
             SockType::SeqPacket,
@@ -52,14 +56,7 @@ impl Backend {
         let connection = sys::fd::lift(connection, self.handing.low)?;
         let (_directory, address) = address.reach()?;
         connect(connection.as_raw_fd(), &address)?;
-        let mut server = Peer::default();
-        server.identify(connection.as_fd(), &Mapping::read())?;
-        if !matches!(servers.judge(&server), Verdict::Allow { .. }) {
-            return Err(io::Error::new(
-                io::ErrorKind::PermissionDenied,
-                format!("who serves it is not who --server says: {server}"),
-            ));
-        }
+        servers.check(connection.as_fd())?;
         let channel = self.handing.channel();
         scm::send(
             connection.as_fd(),

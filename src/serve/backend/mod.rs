@@ -12,7 +12,7 @@ use worker::{State, Worker};
 use super::Service;
 use super::backoff::Backoff;
 use super::ends::signal_group;
-use crate::admission::List;
+use crate::admission::Servers;
 use crate::clock;
 use crate::delivery::{Delivery, Handing, Landings, Program};
 use crate::source::Address;
@@ -44,7 +44,7 @@ pub(crate) enum BackendPlan {
     /// One that listens on a SEQPACKET socket of its own, and is served only if it is one of these.
     Listening {
         address: Address,
-        servers: List,
+        servers: Servers,
     },
 }
 

@@ -1,0 +1,45 @@
+//! The command line of the benchmark: `cargo bench --bench relay -- OPTIONS`.
+#![forbid(unsafe_code)]
+
+use clap::Parser;
+use std::path::PathBuf;
+
+/// Measures how fast bytes go through `doorward connect` and `doorward relay`, beside socat and s6-ioconnect.
+#[derive(Parser)]
+#[command(name = "cargo bench --bench relay --")]
+pub struct Options {
+    /// Rounds; in each, every relay is started anew, in an order that is shuffled
+    #[arg(long, default_value_t = 7)]
+    pub rounds: usize,
+    /// Mebibytes that go through each
+    #[arg(long, default_value_t = 1024)]
+    pub mib: u64,
+    /// Two rounds of little: does everything run? The figures say little
+    #[arg(long)]
+    quick: bool,
+    /// Only relays whose name contains one of these words
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Another build of doorward, to be measured in the same rounds (before and after a change)
+    #[arg(long, value_name = "PATH")]
+    pub also: Option<PathBuf>,
+    /// Given by cargo
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+impl Options {
+    pub fn from_command_line() -> Self {
+        let mut options = Self::parse();
+        if options.quick {
+            options.rounds = 2;
+            options.mib = 64;
+        }
+        options
+    }
+
+    /// Whether a relay of this name is to be measured.
+    pub fn selects(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|word| name.contains(word.as_str()))
+    }
+}
