@@ -1,6 +1,7 @@
 //! `doorward connect`: a UCSPI client. It connects, puts the connection on 6 and 7, and becomes its program.
 #![forbid(unsafe_code)]
 
+use super::place::Sockets;
 use super::program::{become_program, variable};
 use crate::client::{Error, welcome};
 use crate::delivery::{Layout, NOTIFY, Program};
@@ -16,9 +17,6 @@ use std::convert::Infallible;
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
-
-/// Numbers from here on are the program's in no case.
-const ABOVE: i32 = 10;
 
 /// What a program must not inherit: it is about descriptors that are closed here, or was meant for this process.
 const REMOVED: [&str; 12] = [
@@ -65,7 +63,12 @@ pub(crate) fn run(errand: Errand) -> exit::Result<Infallible> {
     } else {
         None
     };
-    place(connection, notification.map(OwnedFd::from))?;
+    let sockets = Sockets {
+        connection,
+        notification: notification.map(OwnedFd::from),
+        pidfd: None,
+    };
+    sockets.place(Layout::Ucspi)?;
     let envp = environment(std::env::vars_os(), errand.notify);
     become_program(program, &envp)
 }
@@ -138,23 +141,6 @@ fn ungreeted(error: Error, errand: &Errand) -> Failure {
         code,
         error: anyhow::anyhow!("unable to connect to {}: {error}", errand.address),
     }
-}
-
-/// Puts the sockets where the program expects them. Nothing else of this process stands there: all of its own are close-on-exec.
-fn place(connection: OwnedFd, notification: Option<OwnedFd>) -> exit::Result<()> {
-    const WHAT: &str = "place the connection";
-    let connection = sys::fd::lift(connection, ABOVE).unable(WHAT)?;
-    let notification = notification
-        .map(|socket| sys::fd::lift(socket, ABOVE))
-        .transpose()
-        .unable(WHAT)?;
-    for &number in Layout::Ucspi.connection() {
-        sys::fd::place(connection.as_fd(), number).unable(WHAT)?;
-    }
-    if let Some(notification) = notification {
-        sys::fd::place(notification.as_fd(), NOTIFY).unable(WHAT)?;
-    }
-    Ok(())
 }
 
 /// As s6-ipcclient sets it: PROTO, and IPCLOCALPATH, which is empty because the client's socket has no name. What an earlier connection

@@ -1,7 +1,9 @@
 //! The command line: parse -> plan -> run -> exit code. Alone allowed to print to the terminal.
 #![forbid(unsafe_code)]
 
+mod admit;
 mod args;
+mod named;
 mod plan;
 mod serve;
 
@@ -10,7 +12,7 @@ use crate::report::{self, Escaped, Kind};
 use crate::source::Activation;
 use crate::{chain, source, sys};
 use args::{Arguments, Command};
-use clap::{CommandFactory as _, FromArgMatches as _};
+use clap::FromArgMatches as _;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
@@ -33,6 +35,8 @@ enum Standard {
     Served,
     /// Whatever they are, they are the program's that this process becomes.
     Passed,
+    /// The same, but one may be the connection of a client, who is to read no log line.
+    Given,
 }
 
 impl Parent {
@@ -56,6 +60,10 @@ impl Parent {
         let (stdin, stderr_is_ours) = match standard {
             Standard::Served => source::take_standard(plan::LOW)?,
             Standard::Passed => (None, true),
+            Standard::Given => {
+                let (stdin, is_ours) = source::take_standard(plan::LOW)?;
+                (stdin, is_ours && !chain::is_stderr())
+            }
         };
         let journal = report::is_journal(std::env::var_os("JOURNAL_STREAM").as_deref());
         let activation = Activation {
@@ -99,6 +107,17 @@ pub fn main(words: Vec<OsString>) -> u8 {
         Ok(Arguments {
             command: Command::Connect(_),
         }) => Standard::Passed,
+        Ok(Arguments {
+            command: Command::Admit(_),
+        }) => Standard::Given,
+        // What is wrong with its words is not for the client either.
+        Err(_)
+            if std::env::args_os()
+                .nth(1)
+                .is_some_and(|word| word == "admit") =>
+        {
+            Standard::Given
+        }
         _ => Standard::Served,
     };
     let parent = match Parent::listen(standard) {
@@ -141,6 +160,7 @@ fn run(command: Command, parent: Parent) -> exit::Result<u8> {
     match command {
         Command::Spawn(words) => serve::run(plan::spawn(*words)?, parent),
         Command::Handoff(words) => serve::run(plan::handoff(*words)?, parent),
+        Command::Admit(words) => admit::run(*words, parent),
         Command::Connect(words) => match chain::connect(plan::connect(words)?)? {},
     }
 }
@@ -155,7 +175,7 @@ fn visible(word: OsString) -> OsString {
 }
 
 fn parse(words: impl Iterator<Item = OsString>) -> Result<args::Arguments, clap::Error> {
-    let matches = args::Arguments::command().try_get_matches_from(words)?;
+    let matches = args::command().try_get_matches_from(words)?;
     let mut arguments = args::Arguments::from_arg_matches(&matches)?;
     if let Some((_, matches)) = matches.subcommand()
         && let Some(rules) = arguments.command.rules()

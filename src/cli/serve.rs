@@ -2,20 +2,19 @@
 #![forbid(unsafe_code)]
 
 use super::Parent;
-use super::plan::{BackendSource, DeliveryPlan, HandoffPlan, RuleSource, ServePlan};
-use crate::admission::{List, Mapping, Room, RuleTree, Rules};
+use super::named::{must_be_usable, rules};
+use super::plan::{BackendSource, DeliveryPlan, HandoffPlan, ServePlan};
+use crate::admission::{List, Mapping, Room, Rules};
 use crate::delivery::{
-    Channel, Delivery, Found, Handing, Landings, Layout, NotifyTo, Program, Recipe, Template, find,
+    Channel, Delivery, Handing, Landings, Layout, NotifyTo, Program, Recipe, Template, execlineb,
 };
 use crate::exit::{self, Unable as _, wrong_use};
 use crate::report::{self, event, info};
 use crate::serve::{self, BackendPlan, Manager, Orders, ReadyFd, Workers};
 use crate::source::{self, Address, Listening};
 use crate::{privileges, sys};
-use nix::sys::socket::{getsockopt, sockopt::AcceptConn};
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::OsString;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStringExt as _;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, RwLock};
 
@@ -207,22 +206,6 @@ fn descriptors(plan: &ServePlan) -> exit::Result<OwnedFd> {
     Ok(null)
 }
 
-/// A descriptor that an option names must be open when the process starts, and no listening socket: one that is to be
-/// served would be taken away under the option, and no child may hold any.
-fn must_be_usable(option: &str, fd: RawFd) -> exit::Result<()> {
-    let Some(named) = sys::fd::inherited(fd) else {
-        return Err(wrong_use(format!(
-            "{option} {fd}: descriptor {fd} is not open"
-        )));
-    };
-    if getsockopt(&named, AcceptConn).unwrap_or(false) {
-        return Err(wrong_use(format!(
-            "{option} {fd}: descriptor {fd} is a listening socket"
-        )));
-    }
-    Ok(())
-}
-
 /// Takes the descriptor of `--ready-fd` away, out of children's reach; /dev/null stands in for a standard one from now on.
 fn ready_fd(number: RawFd, null: BorrowedFd<'_>, low: RawFd) -> exit::Result<ReadyFd> {
     let not_open = || {
@@ -244,30 +227,6 @@ fn ready_fd(number: RawFd, null: BorrowedFd<'_>, low: RawFd) -> exit::Result<Rea
     }
     sys::fd::replace_standard(null, number).unable(format!("replace descriptor {number}"))?;
     Ok(ReadyFd(taken))
-}
-
-fn rules(source: RuleSource) -> exit::Result<Rules> {
-    match source {
-        RuleSource::None => Ok(Rules::None),
-        RuleSource::Options(options) => {
-            let list = List::resolve(&options).map_err(wrong_use)?;
-            Ok(Rules::Options(RwLock::new(Arc::new(list))))
-        }
-        RuleSource::Directory(path) => {
-            let tree = RuleTree::open(&path).map_err(exit::system)?;
-            Ok(Rules::Tree {
-                path,
-                tree: RwLock::new(Arc::new(tree)),
-            })
-        }
-    }
-}
-
-fn execlineb() -> Option<CString> {
-    match find(OsStr::new("execlineb")) {
-        Found::At(path) => CString::new(path.into_os_string().into_vec()).ok(),
-        Found::NotExecutable | Found::Nowhere => None,
-    }
 }
 
 fn start_line(sockets: &[Listening], delivery: &Delivery) {

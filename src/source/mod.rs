@@ -9,7 +9,7 @@ mod node;
 mod stale;
 
 pub(crate) use address::Address;
-pub(crate) use inherit::{Activation, take_standard};
+pub(crate) use inherit::{Activation, FIRST, decimal, meant_for_us, take_standard};
 
 use crate::exit::{self, Unable as _};
 use crate::sys;

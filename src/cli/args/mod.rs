@@ -5,11 +5,11 @@ mod chain;
 mod options;
 mod serve;
 
-pub(super) use chain::Connect;
+pub(super) use chain::{Admit, Connect};
 pub(super) use options::{Connection, Log, Node, Rules, Sockets};
 pub(super) use serve::{Common, Handoff, ReadyWhen, Spawn};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 /// The keeper of a Unix-domain socket.
 ///
@@ -38,6 +38,11 @@ pub(super) enum Command {
     /// The listening socket is what LISTEN_FDS passes; else descriptor 0, if that is a listening socket; else what --bind names.
     /// Options end at PROG.
     Handoff(Box<Handoff>),
+    /// Checks the one connection that it was given, and becomes PROG if the client may come in, as s6-ipcserver-access does
+    ///
+    /// The connection is what LISTEN_FDS passes (one, on 3); else descriptor 0, if that is a socket; else descriptor 6, if that is one.
+    /// PROG has it where admit found it, unless --layout says otherwise. Options end at PROG.
+    Admit(Box<Admit>),
     /// Connects, puts the connection on descriptors 6 and 7, and becomes PROG, as s6-ipcclient does
     ///
     /// PROG has this process's 0, 1 and 2, no other descriptor, and all signals at their defaults. Options end at PATH.
@@ -50,6 +55,7 @@ impl Command {
         match self {
             Command::Spawn(spawn) => Some(&spawn.common.log),
             Command::Handoff(handoff) => Some(&handoff.common.log),
+            Command::Admit(admit) => Some(&admit.log),
             Command::Connect(_) => None,
         }
     }
@@ -59,19 +65,31 @@ impl Command {
         match self {
             Command::Spawn(spawn) => Some(&mut spawn.common.rules),
             Command::Handoff(handoff) => Some(&mut handoff.common.rules),
+            Command::Admit(admit) => Some(&mut admit.rules),
             Command::Connect(_) => None,
         }
     }
 }
 
+/// The parser. Where commands differ in what a shared option does unless it is given, each says its own.
+pub(super) fn command() -> clap::Command {
+    Arguments::command().mut_subcommand("admit", |admit| {
+        admit.mut_arg("layout", |layout| {
+            layout.help(
+                "Where the program finds the connection; where that is not 0, those of 0, 1 and 2 that are the connection become \
+                 /dev/null [default: where admit found it]",
+            )
+        })
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
 
     #[test]
     fn every_option_has_its_help() {
-        Arguments::command().debug_assert();
+        command().debug_assert();
     }
 
     fn parse(line: &str) -> Box<Spawn> {

@@ -4,7 +4,7 @@
 mod chain;
 mod serve;
 
-pub(super) use chain::connect;
+pub(super) use chain::{admit, connect};
 pub(super) use serve::{BackendSource, DeliveryPlan, HandoffPlan, ServePlan, handoff, spawn};
 
 use super::args::{Connection, Log, Rules};
@@ -71,7 +71,8 @@ fn proto(text: String) -> Result<String> {
     }
 }
 
-fn channels(words: &Connection) -> Result<Channels> {
+/// `--layout` and what goes beside the connection; `default` is where the command puts it unless told.
+fn channels(words: &Connection, default: Layout) -> Result<Channels> {
     let layout = match (words.layout, words.inetd) {
         (Some(layout), true) if layout != Layout::Inetd => {
             return Err(wrong_use(format!(
@@ -80,7 +81,7 @@ fn channels(words: &Connection) -> Result<Channels> {
             )));
         }
         (_, true) => Layout::Inetd,
-        (layout, false) => layout.unwrap_or(Layout::Ucspi),
+        (layout, false) => layout.unwrap_or(default),
     };
     Ok(Channels {
         layout,

@@ -1,0 +1,36 @@
+//! `doorward admit`: puts the parts together in the order in which they must come.
+#![forbid(unsafe_code)]
+
+use super::args::Admit;
+use super::{Parent, named, plan};
+use crate::chain::{self, Admission, Given};
+use crate::delivery::{Layout, Program};
+use crate::exit::{self, Unable as _};
+use crate::sys;
+
+pub(super) fn run(words: Admit, parent: Parent) -> exit::Result<u8> {
+    let given = Given::find(&parent.activation);
+    let found = given.as_ref().map_or(Layout::Inetd, |given| given.layout);
+    let plan = plan::admit(words, found)?;
+    // Before this process opens anything: a number that the parent left closed must not turn out to be one of ours.
+    for &fd in &plan.keep_fds {
+        named::must_be_usable("--keep-fd", fd)?;
+    }
+    // Whatever the parent left open, it is not the program's.
+    sys::fd::cloexec_from_three().unable("set close-on-exec")?;
+    for &fd in &plan.keep_fds {
+        sys::fd::keep_through_exec(fd).unable(format!("keep descriptor {fd}"))?;
+    }
+    // A mistyped program is told as such, whoever the client is.
+    let program = Program::look_up(plan.prog)?;
+    let given = given?;
+    let rules = named::rules(plan.rules)?;
+    chain::admit(Admission {
+        given,
+        rules,
+        deny_text: plan.deny_text,
+        proto: plan.proto,
+        channels: plan.channels,
+        program,
+    })
+}
