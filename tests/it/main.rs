@@ -9,6 +9,7 @@
 //! | `source` | where the listening socket comes from: inherited or bound |
 //! | `life` | from readiness to the end: signals, reload, drain, watchdog, status, logs, overload, bad input |
 //! | `admission` | who is it, may it, is there room: rules, limits, refusals |
+//! | `admit` | one connection checked in a chain, under every parent that gives one |
 //! | `delivery` | what a child gets and how it ends |
 //! | `connect` | the client's side: what its program gets, and servers that do not want it |
 //! | `handoff` | connections given to backends that live on, started or listening, whatever these do; the storm of kills |
@@ -28,6 +29,7 @@
 mod support;
 
 mod admission;
+mod admit;
 mod backends;
 mod connect;
 mod consumers;
