@@ -175,7 +175,16 @@ fn visible(word: OsString) -> OsString {
 }
 
 fn parse(words: impl Iterator<Item = OsString>) -> Result<args::Arguments, clap::Error> {
-    let matches = args::command().try_get_matches_from(words)?;
+    let words: Vec<OsString> = words.collect();
+    let lean = words.get(1).and_then(|name| args::lean_command(name));
+    if let Some(Ok(arguments)) = lean.map(|lean| parse_with(lean, &words)) {
+        return Ok(arguments);
+    }
+    parse_with(args::command(), &words)
+}
+
+fn parse_with(command: clap::Command, words: &[OsString]) -> Result<args::Arguments, clap::Error> {
+    let matches = command.try_get_matches_from(words)?;
     let mut arguments = args::Arguments::from_arg_matches(&matches)?;
     if let Some((_, matches)) = matches.subcommand()
         && let Some(rules) = arguments.command.rules()

@@ -9,7 +9,8 @@ pub(super) use chain::{Admit, Connect};
 pub(super) use options::{Connection, Log, Node, Rules, Sockets};
 pub(super) use serve::{Common, Handoff, ReadyWhen, Spawn};
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{Args as _, CommandFactory as _, Parser, Subcommand};
+use std::ffi::OsStr;
 
 /// The keeper of a Unix-domain socket.
 ///
@@ -69,6 +70,13 @@ impl Command {
             Command::Connect(_) => None,
         }
     }
+}
+
+/// The parser of a command that runs once for each connection, without all the others and without help: they would cost it more than
+/// its work. Whatever it does not take, [`command`] says what is wrong with.
+pub(super) fn lean_command(name: &OsStr) -> Option<clap::Command> {
+    let admit = (name == "admit").then(|| Admit::augment_args(clap::Command::new("admit")))?;
+    Some(clap::Command::new("doorward").subcommand(admit))
 }
 
 /// The parser. Where commands differ in what a shared option does unless it is given, each says its own.
