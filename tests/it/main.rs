@@ -11,6 +11,7 @@
 //! | `admission` | who is it, may it, is there room: rules, limits, refusals |
 //! | `admit` | one connection checked in a chain, under every parent that gives one |
 //! | `delivery` | what a child gets and how it ends |
+//! | `clients` | other programs as clients of `spawn`, and s6-connlimit behind it |
 //! | `connect` | the client's side: what its program gets, and servers that do not want it |
 //! | `handoff` | connections given to backends that live on, started or listening, whatever these do; the storm of kills |
 //! | `consumers` | skarnet's library and s6-ftrigrd on the wire, and a shell that hears events |
@@ -31,6 +32,7 @@ mod support;
 mod admission;
 mod admit;
 mod backends;
+mod clients;
 mod connect;
 mod consumers;
 mod delivery;
