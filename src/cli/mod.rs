@@ -111,13 +111,7 @@ pub fn main(words: Vec<OsString>) -> u8 {
             command: Command::Admit(_),
         }) => Standard::Given,
         // What is wrong with its words is not for the client either.
-        Err(_)
-            if std::env::args_os()
-                .nth(1)
-                .is_some_and(|word| word == "admit") =>
-        {
-            Standard::Given
-        }
+        Err(_) if words.get(1).is_some_and(|word| word == "admit") => Standard::Given,
         _ => Standard::Served,
     };
     let parent = match Parent::listen(standard) {
