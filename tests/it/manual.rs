@@ -17,7 +17,7 @@ struct Entry {
 }
 
 /// The commands that there are.
-const COMMANDS: [&str; 3] = ["spawn", "handoff", "connect"];
+const COMMANDS: [&str; 4] = ["spawn", "handoff", "admit", "connect"];
 
 fn page() -> String {
     fs::read_to_string(project().join("man/doorward.1")).unwrap()
@@ -111,6 +111,7 @@ fn every_option_stands_in_the_man_page_and_no_other() {
 fn every_option_that_the_page_or_the_readme_speaks_of_exists() {
     // Options of other programs that the examples run.
     let foreign = [
+        "--accept",
         "--also",
         "--batch",
         "--clear-groups",
