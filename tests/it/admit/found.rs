@@ -56,13 +56,13 @@ fn file_or_nothing_on_0_is_passed_over() {
     let path = scratch.path("file");
     fs::write(&path, "").unwrap();
     let file = || File::open(&path).unwrap();
-    let (door, mut client) = Accepted::here().as_ucspi_client(admit([]).fd0(file()));
+    let (door, mut client) = Accepted::here().on_6_and_7(admit([]).fd0(file()));
     let found = report(door, "6", &mut client);
     let link = &found.fds()[&0].link;
     assert_eq!(Some(&**link), path.to_str(), "0 stays what it was");
 
     let closed = admit([]).wrap(["sh", "-c", "exec \"$@\" <&-", "sh"]);
-    let (door, mut client) = Accepted::here().as_ucspi_client(closed);
+    let (door, mut client) = Accepted::here().on_6_and_7(closed);
     // A standard descriptor that is closed would become the next thing that the program opens.
     assert_eq!(report(door, "6", &mut client).fd_numbers(), [0, 1, 2, 6, 7]);
 
@@ -77,7 +77,7 @@ fn file_or_nothing_on_0_is_passed_over() {
 fn listen_fds_of_another_process_is_not_believed_and_the_log_says_so() {
     let lies = |door: Door| door.env("LISTEN_FDS", "1").env("LISTEN_PID", "1");
     let (on_3, on_0) = (Accepted::here(), Accepted::here());
-    let (door, mut client) = on_0.as_ucspi_server(lies(admit([])).fd(3, on_3.copy()));
+    let (door, mut client) = on_0.on_0_and_1(lies(admit([])).fd(3, on_3.copy()));
     let found = report(door, "0", &mut client);
     assert_eq!(found.fd_numbers(), [0, 1, 2]);
 

@@ -64,25 +64,25 @@ impl Accepted {
     }
 
     /// On 0 and 1, as s6-ipcserverd gives it; the client alone is left.
-    fn as_ucspi_server(self, door: Door) -> (Door, Client) {
+    fn on_0_and_1(self, door: Door) -> (Door, Client) {
         let door = door.fd0(self.copy()).fd1(self.socket);
         (door, self.client)
     }
 
     /// On 0, 1 and 2, as inetd gives it.
-    fn as_inetd(self, door: Door) -> (Door, Client) {
+    fn on_0_to_2(self, door: Door) -> (Door, Client) {
         let door = door.fd0(self.copy()).fd1(self.copy()).fd2(self.socket);
         (door, self.client)
     }
 
     /// On 6 and 7.
-    fn as_ucspi_client(self, door: Door) -> (Door, Client) {
+    fn on_6_and_7(self, door: Door) -> (Door, Client) {
         let door = door.fd(6, self.copy()).fd(7, self.socket);
         (door, self.client)
     }
 
     /// On 3, with the variables.
-    fn as_systemd(self, door: Door) -> (Door, Client) {
+    fn by_listen_fds(self, door: Door) -> (Door, Client) {
         (door.listen_fds([self.socket], &["connection"]), self.client)
     }
 }

@@ -12,7 +12,7 @@ fn connection_moves_to_the_layout_and_leaves_0_1_and_2() {
         ("ucspi", "6", &[0, 1, 2, 6, 7][..]),
         ("systemd", "3", &[0, 1, 2, 3]),
     ] {
-        let (door, mut client) = Accepted::here().as_inetd(admit(["--layout", layout]));
+        let (door, mut client) = Accepted::here().on_0_to_2(admit(["--layout", layout]));
         let found = report(door, fd, &mut client);
         assert_eq!(found.fd_numbers(), numbers, "{layout}");
         for (number, descriptor) in found.fds() {
@@ -27,7 +27,7 @@ fn connection_moves_to_the_layout_and_leaves_0_1_and_2() {
         ("6", admit(["--layout", "ucspi"])),
         ("1", admit(["--inetd"])),
     ] {
-        let (door, mut client) = Accepted::here().as_systemd(door);
+        let (door, mut client) = Accepted::here().by_listen_fds(door);
         let found = report(door, fd, &mut client);
         let numbers = if fd == "6" {
             vec![0, 1, 2, 6, 7]
@@ -37,13 +37,13 @@ fn connection_moves_to_the_layout_and_leaves_0_1_and_2() {
         assert_eq!(found.fd_numbers(), numbers);
         assert_eq!(found.env("LISTEN_FDS"), None);
     }
-    let (door, mut client) = Accepted::here().as_ucspi_client(admit(["--inetd"]));
+    let (door, mut client) = Accepted::here().on_6_and_7(admit(["--inetd"]));
     assert_eq!(report(door, "1", &mut client).fd_numbers(), [0, 1, 2]);
 }
 
 #[test]
 fn standard_error_that_is_the_connection_stays_so_for_a_program_of_inetd() {
-    let (door, mut client) = Accepted::here().as_inetd(admit(["-v"]));
+    let (door, mut client) = Accepted::here().on_0_to_2(admit(["-v"]));
     let found = report(door, "2", &mut client);
     let fds = found.fds();
     assert_eq!(found.fd_numbers(), [0, 1, 2]);
@@ -62,7 +62,7 @@ fn no_other_descriptor_comes_through_unless_it_is_kept() {
     for number in [3, 6, 8, 9, 64, 700] {
         door = door.fd(number, null());
     }
-    let (door, mut client) = Accepted::here().as_ucspi_server(door.fd(5, listening));
+    let (door, mut client) = Accepted::here().on_0_and_1(door.fd(5, listening));
     let found = report(door, "0", &mut client);
     assert_eq!(found.fd_numbers(), [0, 1, 2, 9, 700]);
     assert!(found.fds().values().all(|fd| !fd.listening && !fd.nonblock));
@@ -71,7 +71,7 @@ fn no_other_descriptor_comes_through_unless_it_is_kept() {
 #[test]
 fn descriptor_to_keep_must_be_open_and_none_of_the_layout() {
     let kept = |number: &str, words: &str| {
-        let (door, _client) = Accepted::here().as_systemd(admit(["--keep-fd", number]));
+        let (door, _client) = Accepted::here().by_listen_fds(admit(["--keep-fd", number]));
         let (code, door) = refused(door);
         assert_eq!(code, 100);
         door.wait_log(words);
@@ -81,7 +81,7 @@ fn descriptor_to_keep_must_be_open_and_none_of_the_layout() {
         "--keep-fd 3 and --layout systemd make no sense together",
     );
     kept("4", "descriptor 4 is not open");
-    let (door, _client) = Accepted::here().as_ucspi_server(admit(["--notify", "--keep-fd", "8"]));
+    let (door, _client) = Accepted::here().on_0_and_1(admit(["--notify", "--keep-fd", "8"]));
     let (code, door) = refused(door.fd(8, File::open("/dev/null").unwrap()));
     assert_eq!(code, 100);
     door.wait_log("--keep-fd 8 and --notify make no sense together");
@@ -117,7 +117,7 @@ fn kernel_is_believed_and_the_environment_is_not() {
     ] {
         door = door.env(name, value);
     }
-    let (door, mut client) = given.as_ucspi_server(door);
+    let (door, mut client) = given.on_0_and_1(door);
     let found = report(door, "0", &mut client);
     let mut names = found.env_names();
     names.retain(|name| !name.starts_with("DOORWARD_TEST"));
@@ -178,7 +178,7 @@ fn count_of_the_parent_is_passed_on_and_no_other_is_made_up() {
         if let Some(count) = count {
             door = door.env(format!("{proto}CONNNUM"), count);
         }
-        let (door, mut client) = Accepted::here().as_ucspi_server(door);
+        let (door, mut client) = Accepted::here().on_0_and_1(door);
         let found = report(door, "0", &mut client);
         assert_eq!(found.env(name).as_deref(), expected, "{count:?}");
         assert_eq!(found.env("PROTO").as_deref(), Some(options[1]));
@@ -188,13 +188,13 @@ fn count_of_the_parent_is_passed_on_and_no_other_is_made_up() {
         );
     }
     // Without PROTO nobody said that the number is about this connection.
-    let (door, mut client) = Accepted::here().as_ucspi_server(admit([]).env("IPCCONNNUM", "3"));
+    let (door, mut client) = Accepted::here().on_0_and_1(admit([]).env("IPCCONNNUM", "3"));
     assert_eq!(report(door, "0", &mut client).env("IPCCONNNUM"), None);
 }
 
 #[test]
 fn socket_activation_names_this_very_process() {
-    let (door, mut client) = Accepted::here().as_systemd(admit([]));
+    let (door, mut client) = Accepted::here().by_listen_fds(admit([]));
     let mut door = door.start(reporter("3"));
     let pid = door.pid();
     let found = Report::parse(client.read_to_end());
@@ -212,7 +212,7 @@ fn process_group_stays_and_signals_are_at_their_defaults() {
         "deaf".into(),
         "/usr/bin/env".into(),
     ];
-    let (door, mut client) = Accepted::here().as_ucspi_server(admit([]).wrap(deaf));
+    let (door, mut client) = Accepted::here().on_0_and_1(admit([]).wrap(deaf));
     let found = report(door, "0", &mut client);
     let own = nix::unistd::getpgrp().as_raw();
     assert_eq!(found.number("pgid"), own);
@@ -226,7 +226,7 @@ fn process_group_stays_and_signals_are_at_their_defaults() {
 fn client_that_is_bound_shows_its_address_and_an_abstract_door_its_name() {
     let bound = Scratch::new();
     let name = bound.path("client");
-    let (door, mut client) = Accepted::of(|dial| dial.bound_to(&name)).as_ucspi_server(admit([]));
+    let (door, mut client) = Accepted::of(|dial| dial.bound_to(&name)).on_0_and_1(admit([]));
     let found = report(door, "0", &mut client);
     assert_eq!(found.env("IPCREMOTEPATH").as_deref(), name.to_str());
     assert_eq!(found.env("REMOTE_ADDR").as_deref(), name.to_str());
@@ -234,8 +234,7 @@ fn client_that_is_bound_shows_its_address_and_an_abstract_door_its_name() {
     // 108 bytes without a zero byte at the end, and a newline among them.
     let mut long = vec![b'n'; 108];
     (long[0], long[5]) = (0, b'\n');
-    let (door, mut client) =
-        Accepted::of(|dial| dial.bound_to_bytes(long)).as_ucspi_server(admit([]));
+    let (door, mut client) = Accepted::of(|dial| dial.bound_to_bytes(long)).on_0_and_1(admit([]));
     let found = report(door, "0", &mut client);
     assert_eq!(found.env("IPCREMOTEPATH").as_deref(), Some(""));
     let expected = format!("@nnnn\\x0a{}", "n".repeat(102));
@@ -245,7 +244,7 @@ fn client_that_is_bound_shows_its_address_and_an_abstract_door_its_name() {
 #[test]
 fn notification_socket_and_pidfd_come_as_they_do_from_spawn() {
     let options = ["--notify", "--pidfd", "--layout", "systemd"];
-    let (door, mut client) = Accepted::here().as_inetd(admit(options));
+    let (door, mut client) = Accepted::here().on_0_to_2(admit(options));
     let script = "echo on the connection >&3; echo news >&8; readlink /proc/self/fd/9 >&8; echo $NOTIFYFD $PIDFD >&8";
     let mut door = door.start(["sh", "-c", script]);
     let (greeting, mut descriptors) = client.recv_greeting();
@@ -260,7 +259,7 @@ fn notification_socket_and_pidfd_come_as_they_do_from_spawn() {
     );
     assert!(door.wait_exit().success());
 
-    let (door, mut client) = Accepted::here().as_inetd(admit(options));
+    let (door, mut client) = Accepted::here().on_0_to_2(admit(options));
     let mut door = door.start(reporter("3"));
     let (_, descriptors) = client.recv_greeting();
     let found = Report::parse(client.read_to_end());
@@ -272,7 +271,7 @@ fn notification_socket_and_pidfd_come_as_they_do_from_spawn() {
 #[test]
 fn client_that_takes_no_descriptors_gets_no_program() {
     let given = Accepted::of(|dial| dial.without_rights());
-    let (door, mut client) = given.as_ucspi_client(admit(["--notify"]));
+    let (door, mut client) = given.on_6_and_7(admit(["--notify"]));
     let (code, door) = refused(door);
     assert_eq!(code, 1);
     door.wait_log("fatal: unable to send a greeting: ");
@@ -287,27 +286,27 @@ fn program_is_looked_up_before_anybody_is_asked() {
         ("/etc/passwd", 126, "Permission denied"),
     ] {
         let options = ["--deny", "all", "--deny-text", "no"];
-        let (door, mut client) = Accepted::here().as_ucspi_client(admit(options));
+        let (door, mut client) = Accepted::here().on_6_and_7(admit(options));
         door.fails([program]).assert(code, [words]);
         client.assert_closed();
     }
     // Found, and not to be run after all.
     let door = admit([]);
     let script = door.script("script", "#!/nowhere/interpreter\n");
-    let (door, mut client) = Accepted::here().as_ucspi_client(door);
+    let (door, mut client) = Accepted::here().on_6_and_7(door);
     door.fails([script]).assert(127, ["unable to run"]);
     client.assert_closed();
 
     let door = admit([]);
     let garbage = door.script("garbage", "neither a script nor a binary\n");
-    let (door, mut client) = Accepted::here().as_ucspi_client(door);
+    let (door, mut client) = Accepted::here().on_6_and_7(door);
     door.fails([garbage]).assert(126, ["unable to run"]);
     client.assert_closed();
 }
 
 #[test]
 fn exit_status_is_the_program_s_own() {
-    let (door, _client) = Accepted::here().as_ucspi_client(admit([]));
+    let (door, _client) = Accepted::here().on_6_and_7(admit([]));
     let mut door = door.start([probe().to_str().unwrap(), "exit", "77"]);
     assert_eq!(door.wait_exit().code(), Some(77));
 }
@@ -316,7 +315,7 @@ fn exit_status_is_the_program_s_own() {
 fn links_of_a_chain_compose() {
     // The first puts the connection where the second finds it.
     for layout in ["ucspi", "inetd", "systemd"] {
-        let (door, mut client) = Accepted::here().as_inetd(admit(["--layout", layout]));
+        let (door, mut client) = Accepted::here().on_0_to_2(admit(["--layout", layout]));
         let doorward = crate::support::doorward().to_str().unwrap();
         let second = [doorward, "admit", "--allow", "self", "--layout", "ucspi"];
         let script = ["sh", "-c", "echo $IPCREMOTEEUID >&7"];

@@ -9,7 +9,7 @@ use crate::support::{Client, Door, User};
 #[test]
 fn refused_client_reads_the_deny_text_and_no_reset_and_the_program_does_not_run() {
     let options = ["--deny", "self", "--deny-text", "not you"];
-    let (door, mut client) = Accepted::here().as_ucspi_client(admit(options));
+    let (door, mut client) = Accepted::here().on_6_and_7(admit(options));
     // Unread data would make the close a reset.
     client.send(&[b'x'; 10_000]);
     let (code, door) = refused(door);
@@ -52,7 +52,7 @@ fn who_matches_none_is_refused_where_somebody_is_allowed() {
         (["--deny", "group:4712"], false),
         (["--allow", "self"], false),
     ] {
-        let (door, mut client) = Accepted::of_user(&user).as_ucspi_server(admit(options));
+        let (door, mut client) = Accepted::of_user(&user).on_0_and_1(admit(options));
         let mut door = door.start(["printenv", "IPCREMOTEEUID"]);
         let code = door.wait_exit().code();
         assert_eq!(code, Some(if in_ { 0 } else { 1 }), "{options:?}");
@@ -64,7 +64,7 @@ fn who_matches_none_is_refused_where_somebody_is_allowed() {
 #[test]
 fn v_shows_who_comes_in_and_q_no_refusal() {
     let me = User::me();
-    let (door, _client) = Accepted::here().as_ucspi_client(admit(["-v"]));
+    let (door, _client) = Accepted::here().on_6_and_7(admit(["-v"]));
     let mut door = door.start(["true"]);
     assert!(door.wait_exit().success());
     let expected = format!(
@@ -76,12 +76,12 @@ fn v_shows_who_comes_in_and_q_no_refusal() {
     );
     assert_eq!(door.whole_log(), [expected]);
 
-    let (door, _client) = Accepted::here().as_ucspi_client(admit([]));
+    let (door, _client) = Accepted::here().on_6_and_7(admit([]));
     let mut door = door.start(["true"]);
     assert!(door.wait_exit().success());
     assert_eq!(door.whole_log(), [""; 0], "nothing is said for each client");
 
-    let (door, _client) = Accepted::here().as_ucspi_client(admit(["-q", "--deny", "self"]));
+    let (door, _client) = Accepted::here().on_6_and_7(admit(["-q", "--deny", "self"]));
     let (code, door) = refused(door);
     assert_eq!(code, 1);
     assert_eq!(door.whole_log(), [""; 0]);
@@ -90,7 +90,7 @@ fn v_shows_who_comes_in_and_q_no_refusal() {
 /// Starts it where standard error is the connection, and gives its exit code and what its client reads.
 #[track_caller]
 fn heard_by_client<const N: usize>(door: Door, program: [&str; N]) -> (i32, String) {
-    let (door, mut client) = Accepted::here().as_inetd(door);
+    let (door, mut client) = Accepted::here().on_0_to_2(door);
     let mut door = door.start(program);
     let code = door.wait_exit().code().expect("an exit code");
     (code, client.read_text())
@@ -130,13 +130,13 @@ fn client_on_standard_error_of_a_program_that_cannot_be_run_reads_nothing() {
 fn connection_on_3_or_6_and_on_standard_error_is_found_there_too() {
     let given = Accepted::here();
     let stderr = given.copy();
-    let (door, mut client) = given.as_systemd(admit(["--deny", "all"]));
+    let (door, mut client) = given.by_listen_fds(admit(["--deny", "all"]));
     let (code, _door) = refused(door.fd2(stderr));
     assert_eq!((code, client.read_text()), (1, String::new()));
 
     let given = Accepted::here();
     let stderr = given.copy();
-    let (door, mut client) = given.as_ucspi_client(admit(["--no-such-option", "x"]));
+    let (door, mut client) = given.on_6_and_7(admit(["--no-such-option", "x"]));
     let (code, _door) = refused(door.fd2(stderr));
     assert_eq!((code, client.read_text()), (100, String::new()));
 }
@@ -153,7 +153,7 @@ fn log_that_nobody_reads_does_not_keep_a_client_waiting() {
         nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::empty()),
     )
     .unwrap();
-    let (door, mut client) = Accepted::here().as_ucspi_client(admit(["--deny", "all"]));
+    let (door, mut client) = Accepted::here().on_6_and_7(admit(["--deny", "all"]));
     let (code, _door) = refused(door.fd2(writer));
     assert_eq!(code, 1);
     client.assert_closed();
@@ -177,13 +177,13 @@ fn wrong_use_names_both_options() {
     ] {
         let given = Accepted::here();
         let door = admit([]).args(options);
-        let (door, mut client): (Door, Client) = given.as_ucspi_client(door);
+        let (door, mut client): (Door, Client) = given.on_6_and_7(door);
         let (code, door) = refused(door);
         assert_eq!(code, 100, "{options:?}");
         door.wait_log(words);
         client.assert_closed();
     }
-    let (door, mut client) = Accepted::here().as_ucspi_client(admit([]));
+    let (door, mut client) = Accepted::here().on_6_and_7(admit([]));
     door.fails([""; 0]).assert(100, ["PROG"]);
     client.assert_closed();
 }

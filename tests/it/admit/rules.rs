@@ -40,7 +40,7 @@ fn env_of_the_rule_is_set_and_its_script_runs_in_place_of_the_program() {
     file(&root, "uid/4711/env/IPCCONNMAX", "1");
     let given = Accepted::of_user(&user);
     let path = given.path();
-    let (door, mut client) = given.as_ucspi_server(door);
+    let (door, mut client) = given.on_0_and_1(door);
     let found = report(door, "0", &mut client);
     let env = |name| found.env(name);
     assert_eq!(env("NEW").as_deref(), Some("one"));
@@ -56,7 +56,7 @@ fn env_of_the_rule_is_set_and_its_script_runs_in_place_of_the_program() {
         "uid/default/exec",
         "fdmove 1 3 printenv IPCREMOTEEUID",
     );
-    let (door, mut client) = Accepted::of_user(&user).as_inetd(door);
+    let (door, mut client) = Accepted::of_user(&user).on_0_to_2(door);
     let mut door = door.start(["false"]);
     assert_eq!(client.read_text(), "4711\n");
     assert!(door.wait_exit().success());
@@ -67,7 +67,7 @@ fn script_without_execlineb_is_a_refusal() {
     let (door, root) = ruled(admit(["--deny-text", "no"]).env("PATH", "/nowhere"));
     file(&root, "uid/self/allow", "");
     file(&root, "uid/self/exec", "echo");
-    let (door, mut client) = Accepted::here().as_ucspi_client(door);
+    let (door, mut client) = Accepted::here().on_6_and_7(door);
     let mut door = door.start(["/bin/true"]);
     assert_eq!(door.wait_exit().code(), Some(1));
     door.wait_log("reason=rule rule=uid/self exec=cannot-run");
@@ -85,7 +85,7 @@ fn rules_that_are_missing_or_not_to_be_trusted_admit_nobody() {
                 fs::set_permissions(&root, fs::Permissions::from_mode(mode)).unwrap();
             }
         }
-        let (door, mut client) = Accepted::here().as_ucspi_client(door);
+        let (door, mut client) = Accepted::here().on_6_and_7(door);
         let (code, door) = refused(door);
         assert_eq!(code, 111);
         door.wait_log("doorward: fatal: rules directory ");
@@ -99,7 +99,7 @@ fn rule_that_is_broken_refuses_whom_it_concerns() {
     file(&root, "uid/self/allow", "");
     file(&root, "uid/self/exec", &"x".repeat(5_000));
     file(&root, "uid/default/allow", "");
-    let (door, mut client) = Accepted::here().as_ucspi_client(door);
+    let (door, mut client) = Accepted::here().on_6_and_7(door);
     let (code, door) = refused(door);
     assert_eq!(code, 1);
     door.wait_log("doorward: error: ");
