@@ -60,12 +60,13 @@ pub(crate) fn run(admission: Admission) -> exit::Result<u8> {
             return Ok(admission.refuse(&peer, Reason::Rule, format_args!("rule=unreadable")));
         }
     };
-    let script = exec.map(Program::script);
-    if let Some(None) = script {
-        let detail = format_args!("rule={rule} exec=cannot-run");
-        return Ok(admission.refuse(&peer, Reason::Rule, detail));
-    }
-    let script = script.flatten();
+    let script = match exec.map(Program::script) {
+        Some(None) => {
+            let detail = format_args!("rule={rule} exec=cannot-run");
+            return Ok(admission.refuse(&peer, Reason::Rule, detail));
+        }
+        script => script.flatten(),
+    };
     admission.become_admitted(&peer, peer_name.bytes(), &rule, &rule_env, script)
 }
 
