@@ -4,6 +4,7 @@
 //! controls goes through [`Escaped`], and no control byte reaches the log in any case.
 #![forbid(unsafe_code)]
 
+use crate::delivery::LAYOUTS_END;
 use crate::sys;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
@@ -203,8 +204,9 @@ fn syslog(kind: Kind, line: &str) -> bool {
     let Some(socket) = SYSLOG.get_or_init(|| {
         let socket = UnixDatagram::unbound().ok()?;
         socket.set_nonblocking(true).ok()?;
-        // A socket on 0, 1 or 2 would be taken for a standard descriptor; std keeps those open, so this is at least 3.
-        Some(socket)
+        // Above all numbers that a program in place of this process may get.
+        let socket = sys::fd::lift(socket.into(), LAYOUTS_END).ok()?;
+        Some(socket.into())
     }) else {
         return false;
     };

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod denials;
+mod deny_text;
 mod limits;
 pub(crate) mod names;
 mod peer;
@@ -12,6 +13,7 @@ mod trust;
 mod who;
 
 pub(crate) use denials::{Denials, Telling};
+pub(crate) use deny_text::tell_refused;
 pub(crate) use limits::{Full, Limits, Rate};
 pub(crate) use peer::{Mapping, Peer, User, UserIs};
 pub(crate) use room::Room;

@@ -7,9 +7,13 @@ use crate::sys;
 use nix::sys::socket::{getsockopt, sockopt};
 use std::fmt::{self, Display};
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 
 /// A user as the limits count it; all unmapped ones are one.
 pub(crate) type User = Option<u32>;
+
+/// The user namespace that the system booted with: its number is the same on every Linux, and no other has it.
+const FIRST_NAMESPACE: &str = "user:[4026531837]";
 
 /// Which ids of this user namespace stand for nobody in particular.
 #[derive(Clone, Copy, Debug, Default)]
@@ -21,13 +25,21 @@ pub(crate) struct Mapping {
 impl Mapping {
     /// Reads /proc/self/uid_map and gid_map: where they do not map everything, the overflow id is everybody else's.
     pub(crate) fn read() -> Mapping {
+        // The first user namespace maps everything. One call tells it, where two files take six.
+        if std::fs::read_link("/proc/self/ns/user").is_ok_and(|to| to == Path::new(FIRST_NAMESPACE))
+        {
+            return Mapping::default();
+        }
         let unmapped = |map: &str, overflow: &str| {
-            let whole = std::fs::read_to_string(map).is_ok_and(|text| maps_everything(&text));
-            let id = std::fs::read_to_string(overflow)
-                .ok()
-                .and_then(|text| text.trim().parse().ok())
-                .unwrap_or(65534);
-            (!whole).then_some(id)
+            if std::fs::read_to_string(map).is_ok_and(|text| maps_everything(&text)) {
+                return None;
+            }
+            let id = std::fs::read_to_string(overflow);
+            Some(
+                id.ok()
+                    .and_then(|text| text.trim().parse().ok())
+                    .unwrap_or(65534),
+            )
         };
         Mapping {
             unmapped_uid: unmapped("/proc/self/uid_map", "/proc/sys/kernel/overflowuid"),

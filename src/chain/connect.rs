@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::dial::Dial;
+use super::place::Sockets;
 use super::program::{become_program, variable};
 use super::relay;
 use crate::client::{Error, welcome};
@@ -11,9 +12,6 @@ use crate::source::{Address, bind_client};
 use crate::sys;
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{AsFd as _, OwnedFd};
-
-/// Numbers from here on are the program's in no case.
-const ABOVE: i32 = 10;
 
 /// What a program must not inherit: it is about descriptors that are closed here, or was meant for this process.
 const REMOVED: [&str; 12] = [
@@ -72,7 +70,12 @@ pub(crate) fn run(errand: Errand) -> exit::Result<u8> {
     } else {
         None
     };
-    place(connection, notification.map(OwnedFd::from))?;
+    let sockets = Sockets {
+        connection,
+        notification: notification.map(OwnedFd::from),
+        pidfd: None,
+    };
+    sockets.place(Layout::Ucspi)?;
     let envp = environment(std::env::vars_os(), local.as_ref(), errand.notify);
     match become_program(program, &envp)? {}
 }
@@ -88,23 +91,6 @@ fn ungreeted(error: Error, dial: &Dial) -> Failure {
         code,
         error: anyhow::anyhow!("unable to connect to {}: {error}", dial.address),
     }
-}
-
-/// Puts the sockets where the program expects them. Nothing else of this process stands there: all of its own are close-on-exec.
-fn place(connection: OwnedFd, notification: Option<OwnedFd>) -> exit::Result<()> {
-    const WHAT: &str = "place the connection";
-    let connection = sys::fd::lift(connection, ABOVE).unable(WHAT)?;
-    let notification = notification
-        .map(|socket| sys::fd::lift(socket, ABOVE))
-        .transpose()
-        .unable(WHAT)?;
-    for &number in Layout::Ucspi.connection() {
-        sys::fd::place(connection.as_fd(), number).unable(WHAT)?;
-    }
-    if let Some(notification) = notification {
-        sys::fd::place(notification.as_fd(), NOTIFY).unable(WHAT)?;
-    }
-    Ok(())
 }
 
 /// As s6-ipcclient sets it: PROTO, and IPCLOCALPATH, which is the name of the client's own socket, empty if it has none. What an earlier

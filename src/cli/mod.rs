@@ -2,8 +2,10 @@
 #![forbid(unsafe_code)]
 
 mod activate;
+mod admit;
 mod args;
 mod descriptors;
+mod open_rules;
 mod plan;
 mod serve;
 mod start_line;
@@ -13,7 +15,7 @@ use crate::report::{self, Escaped, Kind};
 use crate::source::{Activation, Kinds};
 use crate::{chain, source, sys};
 use args::{Arguments, Command};
-use clap::{CommandFactory as _, FromArgMatches as _};
+use clap::FromArgMatches as _;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
@@ -38,6 +40,8 @@ enum Standard {
     Served(Kinds),
     /// Whatever they are, they are the program's that this process becomes, or what it relays.
     Passed,
+    /// The same, but one may be the connection of a client, who is to read no log line.
+    Given,
 }
 
 impl Parent {
@@ -69,6 +73,10 @@ impl Parent {
         let (stdin, stderr_is_ours) = match standard {
             Standard::Served(kinds) => source::take_standard(plan::LOW, kinds)?,
             Standard::Passed => (None, true),
+            Standard::Given => {
+                let (stdin, is_ours) = source::take_standard(plan::LOW, Kinds::Connected)?;
+                (stdin, is_ours && !chain::is_stderr())
+            }
         };
         let journal = report::is_journal(std::env::var_os("JOURNAL_STREAM").as_deref());
         let activation = Activation {
@@ -116,6 +124,11 @@ pub fn main(words: Vec<OsString>) -> u8 {
         Ok(Arguments {
             command: Command::Activate(_) | Command::Bind(_),
         }) => Standard::Served(Kinds::All),
+        Ok(Arguments {
+            command: Command::Admit(_),
+        }) => Standard::Given,
+        // What is wrong with its words is not for the client either.
+        Err(_) if words.get(1).is_some_and(|word| word == "admit") => Standard::Given,
         _ => Standard::Served(Kinds::Connected),
     };
     let parent = match Parent::listen(standard) {
@@ -171,6 +184,7 @@ fn run(command: Command, parent: Parent) -> exit::Result<u8> {
         }
         Command::Connect(words) => chain::connect(plan::connect(words)?),
         Command::Relay(words) => chain::relay(plan::relay(words)?),
+        Command::Admit(words) => admit::run(*words, parent),
     }
 }
 
@@ -184,7 +198,16 @@ fn visible(word: OsString) -> OsString {
 }
 
 fn parse(words: impl Iterator<Item = OsString>) -> Result<args::Arguments, clap::Error> {
-    let matches = args::Arguments::command().try_get_matches_from(words)?;
+    let words: Vec<OsString> = words.collect();
+    let lean = words.get(1).and_then(|name| args::lean_command(name));
+    if let Some(Ok(arguments)) = lean.map(|lean| parse_with(lean, &words)) {
+        return Ok(arguments);
+    }
+    parse_with(args::command(), &words)
+}
+
+fn parse_with(command: clap::Command, words: &[OsString]) -> Result<args::Arguments, clap::Error> {
+    let matches = command.try_get_matches_from(words)?;
     let mut arguments = args::Arguments::from_arg_matches(&matches)?;
     if let Some((_, matches)) = matches.subcommand()
         && let Some(rules) = arguments.command.rules()

@@ -3,20 +3,20 @@
 
 use super::Parent;
 use super::descriptors::{close_to_children, must_be_kept, must_be_usable, ready_fd};
-use super::plan::{BackendSource, DeliveryPlan, HandoffPlan, RuleSource, ServePlan};
+use super::open_rules::rules;
+use super::plan::{BackendSource, DeliveryPlan, HandoffPlan, ServePlan};
 use super::start_line::start_line;
-use crate::admission::{List, Mapping, Room, RuleTree, Rules, Servers};
+use crate::admission::{Mapping, Room, Rules, Servers};
 use crate::delivery::{
-    Channel, Delivery, Found, Handing, Landings, Layout, NotifyTo, Program, Recipe, Template, find,
+    Channel, Delivery, Handing, Landings, Layout, NotifyTo, Program, Recipe, Template, execlineb,
 };
 use crate::exit::{self, Unable as _, wrong_use};
 use crate::report::{self, info};
 use crate::serve::{self, BackendPlan, Manager, Orders, Workers};
 use crate::source::{self, Listening};
 use crate::{privileges, sys};
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::OsString;
 use std::os::fd::{AsFd as _, RawFd};
-use std::os::unix::ffi::OsStringExt as _;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, RwLock};
 
@@ -191,28 +191,4 @@ fn named_descriptors(plan: &ServePlan) -> exit::Result<()> {
     must_be_kept(&plan.keep_fds)?;
     plan.ready_fd
         .map_or(Ok(()), |fd| must_be_usable("--ready-fd", fd))
-}
-
-fn rules(source: RuleSource) -> exit::Result<Rules> {
-    match source {
-        RuleSource::None => Ok(Rules::None),
-        RuleSource::Options(options) => {
-            let list = List::resolve(&options).map_err(wrong_use)?;
-            Ok(Rules::Options(RwLock::new(Arc::new(list))))
-        }
-        RuleSource::Directory(path) => {
-            let tree = RuleTree::open(&path).map_err(exit::system)?;
-            Ok(Rules::Tree {
-                path,
-                tree: RwLock::new(Arc::new(tree)),
-            })
-        }
-    }
-}
-
-fn execlineb() -> Option<CString> {
-    match find(OsStr::new("execlineb")) {
-        Found::At(path) => CString::new(path.into_os_string().into_vec()).ok(),
-        Found::NotExecutable | Found::Nowhere => None,
-    }
 }

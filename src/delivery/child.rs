@@ -2,8 +2,8 @@
 #![forbid(unsafe_code)]
 
 use super::env::{Connection, Template};
-use super::landing::{END, Landing, Landings};
-use super::layout::{Channels, NOTIFY, PIDFD};
+use super::landing::{Landing, Landings};
+use super::layout::{Channels, LAYOUTS_END, NOTIFY, PIDFD};
 use super::program::Program;
 use super::{Admitted, Beside, Deliver, Held, Trouble};
 use crate::report::Escaped;
@@ -113,7 +113,7 @@ impl Bench {
 
     fn landed(&self, index: usize, descriptor: &OwnedFd) -> Result<Landed, Trouble> {
         // Below, the child would put something else on it; from `low` on, it has no copy.
-        if (END..self.recipe.low).contains(&descriptor.as_raw_fd()) {
+        if (LAYOUTS_END..self.recipe.low).contains(&descriptor.as_raw_fd()) {
             return Ok(Landed {
                 number: descriptor.as_raw_fd(),
                 moved: false,
@@ -188,14 +188,7 @@ impl Bench {
 
 impl Deliver for Bench {
     fn deliver(&mut self, admitted: &Admitted<'_>, beside: &mut Beside) -> Result<Held, Trouble> {
-        let channels = self.recipe.channels;
-        if channels.pidfd {
-            beside.get_pidfd(admitted)?;
-        }
-        // Last, because from here on the client has been told that it is served.
-        if channels.notify {
-            beside.greet(admitted)?;
-        }
+        beside.make(self.recipe.channels, admitted)?;
         let mut places = Places::default();
         let child = self
             .land(admitted, beside, &mut places)

@@ -8,7 +8,7 @@ use crate::admission::Peer;
 use crate::report::Escaped;
 use crate::sys::cvec::CVec;
 use crate::variables::is_managed;
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 
 /// IPCREMOTEGROUPS is left out beyond this many bytes.
@@ -20,8 +20,8 @@ pub(super) struct Connection<'a> {
     /// What the peer bound itself to, as the kernel gives it: with a leading zero byte where it is abstract.
     pub(super) peer_name: &'a [u8],
     pub(super) local_path: &'a OsStr,
-    /// Connections that this user has open, this one included.
-    pub(super) number: u32,
+    /// Connections that this user has open, this one included; `None`: nobody has counted.
+    pub(super) number: Option<u32>,
     /// The rule's changes; `None` removes.
     pub(super) rule: &'a [(Vec<u8>, Option<Vec<u8>>)],
 }
@@ -96,6 +96,20 @@ impl Template {
         (self.fixed(block, connection), !connection.rule.is_empty())
     }
 
+    /// The environment of a program that this very process becomes, and so keeps its pid.
+    pub(crate) fn in_place(&self, admitted: &Admitted<'_>) -> Vec<CString> {
+        let mut block = CVec::default();
+        self.begin(&mut block);
+        self.finish(&mut block, &Connection::of(admitted));
+        let own_pid = |entry: &[u8]| match entry.starts_with(b"LISTEN_PID=") {
+            true => format!("LISTEN_PID={}", std::process::id()).into_bytes(),
+            false => entry.to_vec(),
+        };
+        // None has a zero byte: each ended at its first.
+        let entries = block.iter().map(own_pid);
+        entries.flat_map(CString::new).collect()
+    }
+
     /// Fills `block` with what a hand-off says of a connection: nothing of the process's own environment, each name once, and `NAME` alone
     /// for what the rule removes. `first` are the entries that come before.
     pub(super) fn hand_off(&self, block: &mut CVec, first: &[&str], connection: &Connection<'_>) {
@@ -162,7 +176,9 @@ impl Template {
                 block.push(&[b"REMOTE_ADDR=", path]);
             }
         }
-        block.push(&[proto, b"CONNNUM=", digits.of(*number)]);
+        if let Some(number) = number {
+            block.push(&[proto, b"CONNNUM=", digits.of(*number)]);
+        }
     }
 
     /// All groups: the effective one, then the supplementary ones.
@@ -265,7 +281,7 @@ mod tests {
             peer,
             peer_name,
             local_path: OsStr::new("/run/x"),
-            number: 3,
+            number: Some(3),
             rule,
         };
         template.finish(&mut block, &connection);

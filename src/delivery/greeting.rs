@@ -1,14 +1,35 @@
 //! What goes beside a connection: the notification socketpair, the greeting that brings the client its end, the peer's pidfd.
 #![forbid(unsafe_code)]
 
-use super::{Admitted, Beside, Trouble};
+use super::{Admitted, Beside, Channels, Trouble};
 use crate::greeting::TEXT;
 use crate::sys::scm;
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, getsockopt, socketpair, sockopt};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 
 impl Beside {
+    /// Makes what a program gets beside its connection, once.
+    pub(crate) fn make(
+        &mut self,
+        channels: Channels,
+        admitted: &Admitted<'_>,
+    ) -> Result<(), Trouble> {
+        if channels.pidfd {
+            self.get_pidfd(admitted)?;
+        }
+        // Last, because from here on the client has been told that it is served.
+        if channels.notify {
+            self.greet(admitted)?;
+        }
+        Ok(())
+    }
+
+    /// The notification socket and the pidfd, for a program in place of this process.
+    pub(crate) fn into_own(self) -> (Option<OwnedFd>, Option<OwnedFd>) {
+        (self.notify, self.pidfd)
+    }
+
     /// Gets the peer's pidfd, once.
     pub(super) fn get_pidfd(&mut self, admitted: &Admitted<'_>) -> Result<(), Trouble> {
         const WHAT: &str = "get the peer's pidfd";

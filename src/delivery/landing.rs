@@ -4,13 +4,10 @@
 //! kernel put it: a connection that got a high number (because many are held) is moved to a landing for that moment.
 #![forbid(unsafe_code)]
 
-use super::layout::Channels;
+use super::layout::{Channels, LAYOUTS_END};
 use crate::sys;
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
-
-/// Every number that some layout uses is below this.
-pub(super) const END: RawFd = 10;
 
 /// One door's numbers: for the connection, the notification socket, the peer's pidfd. Something harmless stands there meanwhile.
 pub(crate) type Landing = [Option<OwnedFd>; 3];
@@ -34,11 +31,15 @@ impl Landings {
     ) -> io::Result<Landings> {
         let mut layouts = Vec::new();
         let mut first = sys::fd::copy_above(null, 3)?;
-        while first.as_raw_fd() < END {
+        while first.as_raw_fd() < LAYOUTS_END {
             layouts.push(std::mem::replace(&mut first, sys::fd::copy_above(null, 3)?));
         }
         drop(first);
-        let landing = |wanted: bool| wanted.then(|| sys::fd::copy_above(null, END)).transpose();
+        let landing = |wanted: bool| {
+            wanted
+                .then(|| sys::fd::copy_above(null, LAYOUTS_END))
+                .transpose()
+        };
         let door = || {
             Ok([
                 landing(true)?,

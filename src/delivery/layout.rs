@@ -6,11 +6,11 @@ use std::os::fd::RawFd;
 /// Where a child finds its connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub(crate) enum Layout {
-    /// 6 to read, 7 to write; 0 is /dev/null
+    /// 6 to read, 7 to write
     Ucspi,
     /// 0 and 1, as inetd and UCSPI servers have it
     Inetd,
-    /// 3, with LISTEN_FDS=1; 0 is /dev/null
+    /// 3, with LISTEN_FDS=1
     Systemd,
 }
 
@@ -82,6 +82,9 @@ impl SocketLayout {
 pub(crate) const NOTIFY: RawFd = 8;
 /// The peer's pidfd.
 pub(crate) const PIDFD: RawFd = 9;
+/// Every number that some layout uses is below this.
+pub(crate) const LAYOUTS_END: RawFd = 10;
+
 /// The layout and what goes beside the connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Channels {

@@ -15,8 +15,8 @@ pub(crate) use child::Recipe;
 pub(crate) use env::Template;
 pub(crate) use handoff::{Handing, NotifyTo};
 pub(crate) use landing::Landings;
-pub(crate) use layout::{Channels, Layout, NOTIFY, SocketLayout};
-pub(crate) use program::{Found, Program, find};
+pub(crate) use layout::{Channels, LAYOUTS_END, Layout, NOTIFY, PIDFD, SocketLayout};
+pub(crate) use program::{Program, execlineb};
 
 use crate::admission::Peer;
 use crate::sys::spawn::Child;
@@ -30,7 +30,8 @@ pub(crate) struct Admitted<'a> {
     pub(crate) peer: &'a Peer,
     pub(crate) peer_name: &'a [u8],
     pub(crate) local_path: &'a OsStr,
-    pub(crate) number: u32,
+    /// Connections that this user has open, this one included; `None`: nobody has counted.
+    pub(crate) number: Option<u32>,
     pub(crate) rule_env: &'a [(Vec<u8>, Option<Vec<u8>>)],
     /// The rule's execline script, in place of the program.
     pub(crate) exec: Option<&'a [u8]>,

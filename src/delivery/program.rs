@@ -2,9 +2,9 @@
 #![forbid(unsafe_code)]
 
 use crate::exit::{self, Failure};
-pub(crate) use crate::lookup::{Found, find};
+use crate::lookup::{Found, find};
 use crate::report::Escaped;
-use std::ffi::{CString, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
 /// A program and its arguments.
@@ -17,6 +17,14 @@ pub(crate) struct Program {
 }
 
 impl Program {
+    /// What runs a rule's script in place of the program; `None` without execlineb.
+    pub(crate) fn script(text: Vec<u8>) -> Option<Program> {
+        Some(Program {
+            path: execlineb()?,
+            argv: vec!["execlineb".into(), "-Pc".into(), OsString::from_vec(text)],
+        })
+    }
+
     /// Looks `argv[0]` up.
     ///
     /// # Errors
@@ -40,5 +48,13 @@ impl Program {
             }
             Found::Nowhere => Err(fail(exit::NOT_FOUND, "not found in PATH")),
         }
+    }
+}
+
+/// Where execlineb is, in doorward's own PATH.
+pub(crate) fn execlineb() -> Option<CString> {
+    match find(OsStr::new("execlineb")) {
+        Found::At(path) => CString::new(path.into_os_string().into_vec()).ok(),
+        Found::NotExecutable | Found::Nowhere => None,
     }
 }

@@ -7,10 +7,10 @@ use crate::delivery::{Admitted, Beside, Deliver, Held, Trouble};
 use crate::report::{self, Kind, Throttle, error, event, warning};
 use crate::source::Listening;
 use crate::sys::socket::PeerName;
-use crate::{clock, sys};
+use crate::{admission, clock, sys};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
+use nix::sys::socket::{Shutdown, shutdown};
 use std::fmt::Display;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
@@ -21,8 +21,6 @@ use std::time::Duration;
 const PAUSE: u16 = 50;
 /// How long a door that is to leave tries to deliver what it holds; shorter than the control thread waits for it.
 const LAST_TRIES: Duration = Duration::from_secs(3);
-/// What is read and dropped from a refused client, so that it reads the deny text and no reset.
-const DROP_LIMIT: usize = 64 * 1024;
 
 /// All that doors are short of, in accept or after it, makes one line a second together.
 static SHORT: Throttle = Throttle::new();
@@ -199,7 +197,7 @@ impl<'a> Door<'a> {
             peer: &peer,
             peer_name: name.bytes(),
             local_path: &local_path,
-            number,
+            number: Some(number),
             rule_env: &env,
             exec: exec.as_deref(),
         };
@@ -356,7 +354,7 @@ impl<'a> Door<'a> {
         let service = self.service;
         Counters::count(&service.counters.refused);
         if let Some(text) = &service.orders.deny_text {
-            send_text(&connection, text);
+            admission::tell_refused(connection.as_fd(), text);
         }
         drop(connection);
         match service.denials.note(self.peer.uid, reason, clock::now()) {
@@ -424,22 +422,4 @@ impl<'a> Door<'a> {
         self.state.stir();
         let _ = poll(&mut [], PollTimeout::from(PAUSE));
     }
-}
-
-/// Sends what the refused client is to read, never waiting: what it has sent already is read and dropped first, because closing with
-/// unread data would make it read a reset instead.
-fn send_text(connection: &OwnedFd, text: &[u8]) {
-    let mut buffer = [0u8; 4096];
-    let mut dropped = 0;
-    while dropped < DROP_LIMIT {
-        match recv(connection.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
-            Ok(0) | Err(_) => break,
-            Ok(count) => dropped += count,
-        }
-    }
-    let _ = send(
-        connection.as_raw_fd(),
-        text,
-        MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL,
-    );
 }

@@ -57,7 +57,7 @@ impl Address {
     }
 
     /// What getsockname(2) gave.
-    pub(super) fn from_kernel(address: &UnixAddr) -> Address {
+    pub(crate) fn from_kernel(address: &UnixAddr) -> Address {
         if let Some(path) = address.path() {
             Address::Path(path.to_path_buf())
         } else if let Some(name) = address.as_abstract() {

@@ -16,7 +16,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 /// The first descriptor of LISTEN_FDS.
-const FIRST: RawFd = 3;
+pub(crate) const FIRST: RawFd = 3;
 
 /// What the parent says of inherited sockets: the variables as they stood, and descriptor 0 if it is a listening socket.
 #[derive(Debug, Default)]
@@ -84,7 +84,7 @@ pub(super) fn take(
 }
 
 /// Whether LISTEN_FDS is there and meant for this very process; the error is the reason why not.
-fn meant_for_us(activation: &Activation) -> Result<&OsStr, String> {
+pub(crate) fn meant_for_us(activation: &Activation) -> Result<&OsStr, String> {
     let Some(count) = &activation.fds else {
         return Err(String::new());
     };
@@ -116,7 +116,7 @@ fn meant_for_us(activation: &Activation) -> Result<&OsStr, String> {
 }
 
 /// Digits and nothing else: no sign, no blank, no empty text.
-fn decimal(text: &OsStr) -> Option<u64> {
+pub(crate) fn decimal(text: &OsStr) -> Option<u64> {
     let text = text.to_str()?;
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         None

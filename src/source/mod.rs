@@ -10,7 +10,7 @@ mod node;
 mod stale;
 
 pub(crate) use address::Address;
-pub(crate) use inherit::{Activation, take_standard};
+pub(crate) use inherit::{Activation, FIRST, decimal, meant_for_us, take_standard};
 pub(crate) use local::bind_client;
 
 use crate::exit::{self, Unable as _};

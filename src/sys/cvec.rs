@@ -73,7 +73,6 @@ impl CVec {
     }
 
     /// The strings, in order, without their final zero.
-    #[cfg(test)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
         (0..self.starts.len())
             .filter_map(|index| self.span(index))

@@ -12,6 +12,14 @@ pub(crate) struct PeerName {
 }
 
 impl PeerName {
+    fn of(address: libc::sockaddr_un, length: libc::socklen_t) -> PeerName {
+        // The kernel may report one byte more than it wrote (a full path without its zero): never trust it beyond the buffer.
+        let length = (length as usize)
+            .saturating_sub(offset_of!(libc::sockaddr_un, sun_path))
+            .min(address.sun_path.len());
+        PeerName { address, length }
+    }
+
     /// The bytes after the family: empty when unbound, with a leading zero byte when abstract.
     pub(crate) fn bytes(&self) -> &[u8] {
         // SAFETY: `length` is at most the size of `sun_path`, all of which is initialised; c_char and u8 have the same layout.
@@ -37,11 +45,26 @@ pub(crate) fn accept(listening: BorrowedFd<'_>) -> io::Result<(OwnedFd, PeerName
         ))?;
         OwnedFd::from_raw_fd(fd)
     };
-    // The kernel may report one byte more than it wrote (a full path without its zero): never trust it beyond the buffer.
-    let length = (length as usize)
-        .saturating_sub(offset_of!(libc::sockaddr_un, sun_path))
-        .min(address.sun_path.len());
-    Ok((connection, PeerName { address, length }))
+    Ok((connection, PeerName::of(address, length)))
+}
+
+/// `getpeername(connection)`: what the peer calls itself.
+///
+/// # Errors
+/// `NotConnected`; the rest as getpeername(2) has it.
+pub(crate) fn peer_name(connection: BorrowedFd<'_>) -> io::Result<PeerName> {
+    // SAFETY: an all-zero sockaddr_un is valid.
+    let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+    let mut length = size_of::<libc::sockaddr_un>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes into `address`.
+    cvt(unsafe {
+        libc::getpeername(
+            connection.as_raw_fd(),
+            (&raw mut address).cast(),
+            &raw mut length,
+        )
+    })?;
+    Ok(PeerName::of(address, length))
 }
 
 /// `listen(socket, backlog)`; the kernel cuts the number to net.core.somaxconn. On a socket that listens already it changes the

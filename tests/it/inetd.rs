@@ -9,7 +9,7 @@ use crate::support::{DEADLINE, Dial, Neighbour, User, eventually, inspect, probe
 
 /// inetd with contrib's line, serving `socket` in this directory. It runs where /dev is its own: null and a `log`
 /// that leads to the test.
-fn inetd(change: impl FnOnce(String) -> String) -> (Neighbour, Notices) {
+pub(super) fn inetd(change: impl FnOnce(String) -> String) -> (Neighbour, Notices) {
     let mut inetd = Neighbour::new();
     let log = Notices::at_path(&inetd.path("log"));
     let text = fs::read_to_string(project().join("contrib/inetd/inetd.conf")).unwrap();
@@ -42,7 +42,7 @@ fn inetd(change: impl FnOnce(String) -> String) -> (Neighbour, Notices) {
     (inetd, log)
 }
 
-fn heard(log: &Notices, text: &str) -> String {
+pub(super) fn heard(log: &Notices, text: &str) -> String {
     let notice = log.wait_for(text, DEADLINE);
     notice
         .unwrap_or_else(|| panic!("no {text:?} in {:#?}", log.all()))

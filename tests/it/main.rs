@@ -9,8 +9,10 @@
 //! | `source` | where the listening socket comes from: inherited or bound |
 //! | `life` | from readiness to the end: signals, reload, drain, watchdog, status, logs, overload, bad input |
 //! | `admission` | who is it, may it, is there room: rules, limits, refusals |
+//! | `admit` | one connection checked in a chain, under every parent that gives one |
 //! | `delivery` | what a child gets and how it ends |
 //! | `bind`, `activate` | a listening socket for the program itself, at once or at the first client; datagram sockets |
+//! | `clients` | other programs as clients of `spawn`, and s6-connlimit behind it |
 //! | `connect` | the client's side: what its program gets, and servers that do not want it |
 //! | `relay` | standard input and output on one side, a connection on the other |
 //! | `handoff` | connections given to backends that live on, started or listening, whatever these do; the storm of kills |
@@ -31,8 +33,10 @@ mod support;
 
 mod activate;
 mod admission;
+mod admit;
 mod backends;
 mod bind;
+mod clients;
 mod connect;
 mod consumers;
 mod delivery;

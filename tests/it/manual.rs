@@ -17,7 +17,9 @@ struct Entry {
 }
 
 /// The commands that there are.
-const COMMANDS: [&str; 6] = ["spawn", "handoff", "activate", "bind", "connect", "relay"];
+const COMMANDS: [&str; 7] = [
+    "spawn", "handoff", "activate", "admit", "bind", "connect", "relay",
+];
 
 fn page() -> String {
     fs::read_to_string(project().join("man/doorward.1")).unwrap()
@@ -111,6 +113,7 @@ fn every_option_stands_in_the_man_page_and_no_other() {
 fn every_option_that_the_page_or_the_readme_speaks_of_exists() {
     // Options of other programs that the examples run.
     let foreign = [
+        "--accept",
         "--also",
         "--batch",
         "--clear-groups",

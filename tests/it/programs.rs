@@ -235,6 +235,8 @@ fn what_is_to_be_run_can_be_run() {
         "contrib/s6/doorward-echo/run",
         "contrib/s6/doorward-echo/finish",
         "contrib/s6/doorward-echo/log/run",
+        "contrib/s6/doorward-admit/run",
+        "contrib/s6/doorward-admit/log/run",
         "contrib/runit/doorward-echo/run",
         "contrib/runit/doorward-echo/log/run",
         "units/verify",

@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 
 use crate::support::neighbour::assert_no_child_listens;
-use crate::support::{Neighbour, Report, eventually, inspect, probe};
+use crate::support::{Dial, Neighbour, Report, User, eventually, inspect, probe};
 
 /// A scan directory with contrib's service in it.
 fn scanned() -> Neighbour {
@@ -104,6 +104,35 @@ fn wrong_use_stays_down_instead_of_starting_again_and_again() {
         let state = s6.run("s6-svstat", &["-o", "up,wantedup,exitcode", SERVICE]);
         String::from_utf8_lossy(&state.stdout).trim() == "false false 100"
     });
+}
+
+#[test]
+fn admit_stands_where_s6_ipcserver_access_did() {
+    need!(root, "s6-svscan", "execlineb", "s6-ipcserver");
+    let mut s6 = Neighbour::new();
+    s6.copy("contrib/s6/doorward-admit");
+    // Rules of another's are not to be trusted, and a checkout may be anybody's.
+    s6.say("chown", &["-R", "0:0", "doorward-admit"]);
+    let mut scan = s6.command("s6-svscan");
+    scan.arg(".");
+    s6.start(&mut scan);
+    eventually("s6-supervise", || {
+        s6.run("s6-svstat", &["doorward-admit"]).status.success()
+    });
+    s6.say("s6-svwait", &["-U", "-t", "20000", "doorward-admit"]);
+    let answer = s6.connect("doorward-admit/socket").read_text();
+    assert!(answer.starts_with("you are uid 0, connection "), "{answer}");
+    let stranger = User::new(4_751, 4_752);
+    let mut refused = Dial::to(s6.path("doorward-admit/socket"))
+        .user(&stranger)
+        .connect();
+    assert_eq!(refused.read_text(), "not you\n");
+    eventually("the refusal in the log", || {
+        std::fs::read_to_string(s6.path("doorward-admit/log-files/current"))
+            .is_ok_and(|log| log.contains("doorward: deny user=4751 group=4752 "))
+    });
+    assert!(s6.stop(Signal::SIGTERM).success());
+    s6.assert_all_ended();
 }
 
 #[test]

@@ -1,17 +1,19 @@
 //! What was typed. Nothing here decides what it means.
 #![forbid(unsafe_code)]
 
+mod admit;
 mod chain;
 mod options;
 mod serve;
 
+pub(super) use admit::Admit;
 pub(super) use chain::{Bind, Connect, Relay};
 pub(super) use options::{Connection, Kept, Log, Node, Rules, SocketItself, Sockets};
 pub(super) use serve::{Activate, Common, Handoff, ReadyWhen, Spawn};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Parser, Subcommand};
-use std::ffi::OsString;
+use clap::{Args as _, CommandFactory as _, Parser, Subcommand};
+use std::ffi::{OsStr, OsString};
 
 /// The keeper of a Unix-domain socket.
 ///
@@ -46,6 +48,11 @@ pub(super) enum Command {
     /// The daemon gets all of them; when it has ended, the next client starts it again. Nobody is checked but by the socket's mode.
     /// Options end at PROG.
     Activate(Box<Activate>),
+    /// Checks the one connection that it was given, and becomes PROG if the client may come in, as s6-ipcserver-access does
+    ///
+    /// The connection is what LISTEN_FDS passes (one, on 3); else descriptor 0, if that is a socket; else descriptor 6, if that is one.
+    /// PROG has it where admit found it, unless --layout says otherwise. Options end at PROG.
+    Admit(Box<Admit>),
     /// Binds, and becomes PROG with the listening socket on descriptor 0, as s6-ipcserver-socketbinder does
     ///
     /// The socket is PROG's from then on: nobody removes it at the end. Nobody is checked but by the socket's mode. Options end at PATH.
@@ -68,6 +75,7 @@ impl Command {
             Command::Spawn(spawn) => Some(&spawn.common.log),
             Command::Handoff(handoff) => Some(&handoff.common.log),
             Command::Activate(activate) => Some(&activate.log),
+            Command::Admit(admit) => Some(&admit.log),
             Command::Bind(_) | Command::Connect(_) | Command::Relay(_) => None,
         }
     }
@@ -77,6 +85,7 @@ impl Command {
         match self {
             Command::Spawn(spawn) => Some(&mut spawn.common.rules),
             Command::Handoff(handoff) => Some(&mut handoff.common.rules),
+            Command::Admit(admit) => Some(&mut admit.rules),
             Command::Activate(_) | Command::Bind(_) | Command::Connect(_) | Command::Relay(_) => {
                 None
             }
@@ -101,14 +110,32 @@ pub(super) fn unasked(error: &clap::Error, command: Option<OsString>) -> Option<
     })
 }
 
+/// The parser of a command that runs once for each connection, without all the others and without help: they would cost it more than
+/// its work. Whatever it does not take, [`command`] says what is wrong with.
+pub(super) fn lean_command(name: &OsStr) -> Option<clap::Command> {
+    let admit = (name == "admit").then(|| Admit::augment_args(clap::Command::new("admit")))?;
+    Some(clap::Command::new("doorward").subcommand(admit))
+}
+
+/// The parser. Where commands differ in what a shared option does unless it is given, each says its own.
+pub(super) fn command() -> clap::Command {
+    Arguments::command().mut_subcommand("admit", |admit| {
+        admit.mut_arg("layout", |layout| {
+            layout.help(
+                "Where the program finds the connection; where that is not 0, those of 0, 1 and 2 that are the connection become \
+                 /dev/null [default: where admit found it]",
+            )
+        })
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
 
     #[test]
     fn every_option_has_its_help() {
-        Arguments::command().debug_assert();
+        command().debug_assert();
     }
 
     fn parse(line: &str) -> Box<Spawn> {

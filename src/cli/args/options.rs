@@ -120,7 +120,7 @@ pub(in crate::cli) fn of_admission() -> impl Iterator<Item = String> {
 #[derive(Args, Debug)]
 #[command(next_help_heading = DELIVERY)]
 pub(in crate::cli) struct Connection {
-    /// Where the program finds the connection [default: ucspi]
+    /// Where the program finds the connection; where that is not 0, 0 is /dev/null [default: ucspi]
     #[arg(long, value_name = "LAYOUT", value_enum)]
     pub(in crate::cli) layout: Option<Layout>,
     /// The connection on 0 and 1: --layout inetd

@@ -2,11 +2,13 @@
 #![forbid(unsafe_code)]
 
 mod activate;
+mod admit;
 mod chain;
 mod serve;
 mod sockets;
 
 pub(super) use activate::{ActivatePlan, activate};
+pub(super) use admit::admit;
 pub(super) use chain::{bind, connect, relay};
 pub(super) use serve::{BackendSource, DeliveryPlan, HandoffPlan, ServePlan, handoff, spawn};
 
@@ -74,7 +76,8 @@ fn proto(text: String) -> Result<String> {
     }
 }
 
-fn channels(words: &Connection) -> Result<Channels> {
+/// `--layout` and what goes beside the connection; `default` is where the command puts it unless told.
+fn channels(words: &Connection, default: Layout) -> Result<Channels> {
     let layout = match (words.layout, words.inetd) {
         (Some(layout), true) if layout != Layout::Inetd => {
             return Err(wrong_use(format!(
@@ -83,7 +86,7 @@ fn channels(words: &Connection) -> Result<Channels> {
             )));
         }
         (_, true) => Layout::Inetd,
-        (layout, false) => layout.unwrap_or(Layout::Ucspi),
+        (layout, false) => layout.unwrap_or(default),
     };
     Ok(Channels {
         layout,

@@ -83,7 +83,7 @@ impl ServePlan {
 }
 
 pub(in crate::cli) fn spawn(spawn: Spawn) -> Result<ServePlan> {
-    let channels = channels(&spawn.connection)?;
+    let channels = channels(&spawn.connection, Layout::Ucspi)?;
     let keep_fds = keep_fds(&spawn.connection.kept, |fd| user_of(fd, channels))?;
     let lifetime = spawn.lifetime.as_deref();
     let lifetime = lifetime.map(|text| seconds("--lifetime", text, false));
