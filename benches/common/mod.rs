@@ -1,12 +1,20 @@
 //! What every benchmark of doorward needs, whatever it measures: built parts, servers that are ended by pid,
 //! a load generator in a process of its own, statistics, and the words that describe the machine.
 #![forbid(unsafe_code)]
+#![allow(dead_code, reason = "each benchmark uses its share of it")]
 
+pub mod cdb;
+pub mod entry;
+pub mod limits;
 pub mod load;
 pub mod machine;
 pub mod memory;
+pub mod options;
+pub mod page;
 pub mod parts;
+pub mod programs;
 pub mod rate;
+pub mod results;
 pub mod scratch;
 pub mod server;
 pub mod stats;
