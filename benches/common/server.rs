@@ -56,8 +56,11 @@ impl Server {
     pub fn wait_for_socket(&mut self, path: &Path) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         while !path.exists() {
-            if !self.alive() || Instant::now() > deadline {
-                bail!("it does not serve: {}", self.last_words());
+            if !self.alive() {
+                bail!("it has ended: {}", self.last_words());
+            }
+            if Instant::now() > deadline {
+                bail!("it has made no socket: {}", self.last_words());
             }
             thread::sleep(Duration::from_millis(1));
         }

@@ -128,7 +128,10 @@ impl Table<'_> {
     /// All cells, one a line.
     pub fn csv(&self) -> Result<String> {
         let mut csv = "round,server,clients,connections,seconds,median_us,p99_us,refused,again,reset,short,other\n".to_owned();
-        for one in self.measured {
+        // As they were measured, the rows of a round are shuffled.
+        let mut measured: Vec<&Measured> = self.measured.iter().collect();
+        measured.sort_by_key(|one| (one.round, one.row, one.clients));
+        for one in measured {
             let (Some(name), Ok(cell)) = (self.names.get(one.row), &one.outcome) else {
                 continue;
             };

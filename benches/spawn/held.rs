@@ -51,6 +51,7 @@ pub fn measure(bench: &Bench, page: &mut Page) -> Result<Vec<Measured>> {
         .collect();
     let mut shuffle = Shuffle::new();
     let mut measured = Vec::new();
+    let mut failed = Vec::new();
     let rounds = bench.options.shared.rounds.min(MAX_ROUNDS);
     for round in 0..rounds {
         eprint!("\rheld: round {}/{rounds} ", round + 1);
@@ -59,15 +60,19 @@ pub fn measure(bench: &Bench, page: &mut Page) -> Result<Vec<Measured>> {
             .into_iter()
             .filter_map(|index| servers.get(index))
         {
+            // One that hangs costs its deadline once.
+            if failed.contains(server) {
+                continue;
+            }
             if let Err(error) = measure_server(bench, &steps, round, server, &mut measured) {
-                page.miss(format!(
-                    "{server} with held connections, round {}: {error:#}",
-                    round + 1
-                ));
+                page.miss(format!("{server} with held connections: {error:#}"));
+                failed.push(*server);
             }
         }
     }
     eprintln!();
+    let place = |server| servers.iter().position(|one| *one == server);
+    measured.sort_by_key(|one| (one.round, place(one.server), one.held));
     Ok(measured)
 }
 

@@ -53,7 +53,6 @@ pub fn held(measured: &[held::Measured], page: &mut Page) -> Result<()> {
             shown.push((one.server, one.held));
         }
     }
-    shown.sort_unstable();
     let rows: Vec<Vec<String>> = shown
         .into_iter()
         .map(|(server, held)| held_row(measured, server, held))

@@ -79,6 +79,7 @@ fn measure(options: &Options) -> Result<()> {
         }
     }
     eprintln!();
+    measured.sort_by_key(|one| (one.round, one.link));
     report::add_to(&mut page, &links, &measured, options).context("unable to report")?;
     page.finish()
 }

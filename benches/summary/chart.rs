@@ -52,7 +52,7 @@ impl Group {
 }
 
 /// From the left edge of a panel: the end of the labels, and the longest bar's.
-const LABELS: f64 = 172.0;
+const LABELS: f64 = 186.0;
 const LONGEST: f64 = 420.0;
 pub const WIDTH: f64 = 480.0;
 const BAR: f64 = 9.0;
@@ -95,17 +95,17 @@ impl Panel {
         let longest = self.longest();
         let at = |figure: f64| x + LABELS + (LONGEST - LABELS) * figure / longest;
         self.draw_axis(canvas, x, top, bottom, longest);
-        let mut y = top;
-        for group in &self.groups {
-            self.draw_group(canvas, group, x, y, &at);
-            y += group.height();
-        }
         if let Some(reference) = self.reference {
             canvas.line(
                 (at(reference), top - 3.0),
                 (at(reference), bottom),
                 "reference",
             );
+        }
+        let mut y = top;
+        for group in &self.groups {
+            self.draw_group(canvas, group, x, y, &at);
+            y += group.height();
         }
     }
 

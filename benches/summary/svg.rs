@@ -12,7 +12,7 @@ text { font: 11px system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-seri
 .page { fill: #ffffff; }
 .title { font-size: 13px; font-weight: 600; }
 .small { font-size: 10px; fill: #59636e; }
-.figure { font-size: 9px; fill: #1f2328; }
+.figure { font-size: 9px; fill: #1f2328; stroke: #ffffff; stroke-width: 2.5px; paint-order: stroke; }
 .ours { font-weight: 600; }
 .grid { stroke: #d1d9e0; stroke-width: 1; }
 .reference { stroke: #cf222e; stroke-width: 1; stroke-dasharray: 3 2; }
@@ -23,7 +23,7 @@ text { font: 11px system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-seri
 text { fill: #f0f6fc; }
 .page { fill: #0d1117; }
 .small { fill: #9198a1; }
-.figure { fill: #f0f6fc; }
+.figure { fill: #f0f6fc; stroke: #0d1117; }
 .grid { stroke: #3d444d; }
 .reference { stroke: #f85149; }
 .whisker { stroke: #f0f6fc; }
