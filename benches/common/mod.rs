@@ -1,7 +1,6 @@
 //! What every benchmark of doorward needs, whatever it measures: built parts, servers that are ended by pid,
 //! a load generator in a process of its own, statistics, and the words that describe the machine.
 #![forbid(unsafe_code)]
-#![allow(dead_code, reason = "each benchmark uses its share of it")]
 
 pub mod cdb;
 pub mod entry;

@@ -6,6 +6,7 @@
 mod backend;
 mod bench;
 #[path = "../common/mod.rs"]
+#[expect(dead_code, reason = "shared with benchmarks that use more of it")]
 mod common;
 mod options;
 mod rows;

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 #[path = "../common/mod.rs"]
+#[expect(dead_code, reason = "shared with benchmarks that use more of it")]
 mod common;
 mod links;
 mod options;

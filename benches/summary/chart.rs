@@ -117,11 +117,14 @@ impl Panel {
     }
 
     fn draw_legend(&self, canvas: &mut Canvas, x: f64, y: f64) {
-        let mut x = x + LABELS;
+        let width = |name: &String| 13.0 + label::width(name) + 14.0;
+        let total: f64 = self.series.iter().map(width).sum();
+        // Above the bars, or where it ends with the panel.
+        let mut x = x + LABELS.min(WIDTH - total).max(0.0);
         for (number, name) in self.series.iter().enumerate() {
             canvas.bar((x, y - 8.0), (9.0, 8.0), &format!("other s{number}"));
             canvas.text(x + 13.0, y, Anchor::Start, "small", name);
-            x += 13.0 + label::width(name) + 14.0;
+            x += width(name);
         }
     }
 

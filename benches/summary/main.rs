@@ -5,6 +5,7 @@
 
 mod chart;
 #[path = "../common/mod.rs"]
+#[expect(dead_code, reason = "shared with benchmarks that use more of it")]
 mod common;
 mod label;
 mod panels;

@@ -179,20 +179,24 @@ fn startup() -> Panel {
     panel
 }
 
-/// Absolute, for want of a floor.
+/// For want of a floor beside socat, who is everybody's.
 fn relay() -> Panel {
     let rows = Rows::read("relay.csv");
-    let mut panel = Panel::new("relay", "MiB per second");
-    panel.decimals = 0;
-    panel.reference = None;
-    for server in rows.distinct("server") {
-        let one = rows.only(&[("server", server)]);
+    let ways = rows.distinct("way");
+    let mut panel = Panel::new("relay: bytes through it", "bytes per second, socat = 1");
+    panel.series = ways.iter().map(|way| (*way).to_owned()).collect();
+    for relay in rows.distinct("relay") {
+        let bar = |way: &&str| {
+            let of = |relay| rows.only(&[("relay", relay), ("way", way)]);
+            Bar {
+                // Seconds for the same bytes: twice as many are half as fast.
+                spread: of("socat").relative_to(&of(relay), |row| number(row, "seconds")),
+                errors: false,
+            }
+        };
         panel.groups.push(Group {
-            label: server.to_owned(),
-            bars: vec![Bar {
-                spread: one.spread(|row| number(row, "mib_per_second")),
-                errors: one.errors() > 0.0,
-            }],
+            label: relay.to_owned(),
+            bars: ways.iter().map(bar).collect(),
         });
     }
     panel.groups.retain(Group::says_something);
