@@ -18,7 +18,7 @@ use common::stats::Shuffle;
 use common::{entry, machine, programs, scratch};
 use links::{Link, Places};
 use options::Options;
-use run::Harness;
+use run::{Given, Harness};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -29,10 +29,9 @@ fn main() -> ExitCode {
 /// One link in one round.
 struct Measured {
     round: usize,
-    /// Index of the link.
-    link: usize,
-    /// Of each run, sorted.
-    microseconds: Vec<f64>,
+    link: String,
+    /// Microseconds of each run, sorted.
+    times: Vec<f64>,
 }
 
 fn measure(options: &Options) -> Result<()> {
@@ -53,36 +52,57 @@ fn measure(options: &Options) -> Result<()> {
     links.retain(|link| can_start(link, options, &mut page));
 
     println!("Machine: {}\n", machine::describe(doorward));
-    let mut harness = Harness::at(&socket)?;
-    let mut shuffle = Shuffle::new();
+    let harness = Harness::at(&socket)?;
     let mut measured = Vec::new();
-    let mut failed = vec![false; links.len()];
+    let mut failed = Vec::new();
     for round in 0..options.shared.rounds {
         eprint!("\rstart-up: round {}/{} ", round + 1, options.shared.rounds);
-        for number in shuffle.order(links.len()) {
-            let (Some(link), Some(failed)) = (links.get(number), failed.get_mut(number)) else {
-                continue;
-            };
-            if *failed {
-                continue;
-            }
-            match harness.time(link, options.runs) {
-                Ok(microseconds) => measured.push(Measured {
-                    round,
-                    link: number,
-                    microseconds,
-                }),
+        for (link, outcome) in links
+            .iter()
+            .zip(measure_round(&harness, &links, options.runs)?)
+        {
+            let link = link.name.clone();
+            match outcome {
+                Ok(times) => measured.push(Measured { round, link, times }),
                 Err(error) => {
-                    page.miss(format!("{}: {error:#}", link.name));
-                    *failed = true;
+                    page.miss(format!("{link}: {error:#}"));
+                    failed.push(link);
                 }
             }
         }
+        links.retain(|link| !failed.contains(&link.name));
     }
     eprintln!();
-    measured.sort_by_key(|one| (one.round, one.link));
     report::add_to(&mut page, &links, &measured, options).context("unable to report")?;
     page.finish()
+}
+
+/// Each link once, again and again in turn: what else the machine does meets all alike. One that fails is given up.
+fn measure_round(harness: &Harness, links: &[Link], runs: usize) -> Result<Vec<Result<Vec<f64>>>> {
+    let given = links.iter().map(|link| harness.prepare(link));
+    let given = given.collect::<Result<Vec<Given>>>()?;
+    let mut outcomes: Vec<Result<Vec<f64>>> = links.iter().map(|_| Ok(Vec::new())).collect();
+    let mut shuffle = Shuffle::new();
+    for run in 0..=runs {
+        for number in shuffle.order(links.len()) {
+            let (Some(link), Some(given)) = (links.get(number), given.get(number)) else {
+                continue;
+            };
+            let Some(Ok(times)) = outcomes.get_mut(number) else {
+                continue;
+            };
+            match harness.time(link, given) {
+                // The first brings the program into memory.
+                Ok(_) if run == 0 => {}
+                Ok(time) => times.push(time),
+                Err(error) => outcomes[number] = Err(error),
+            }
+        }
+    }
+    for times in outcomes.iter_mut().flatten() {
+        times.sort_by(f64::total_cmp);
+    }
+    Ok(outcomes)
 }
 
 fn can_start(link: &Link, options: &Options, page: &mut Page) -> bool {

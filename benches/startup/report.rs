@@ -21,10 +21,7 @@ pub fn add_to(
         "Links of a chain as whole processes, each of which becomes the smallest child: medians of {} rounds of {} runs [quartiles].",
         options.shared.rounds, options.runs
     ));
-    let rows: Vec<Vec<String>> = links
-        .iter()
-        .map(|link| row(link, links, measured))
-        .collect();
+    let rows: Vec<Vec<String>> = links.iter().map(|link| row(link, measured)).collect();
     page.table(
         &["link", "us", "without the child", "x of", "s6's link"],
         &rows,
@@ -32,10 +29,10 @@ pub fn add_to(
     write_csv("startup.csv", &csv(links, measured)?)
 }
 
-fn row(link: &Link, links: &[Link], measured: &[Measured]) -> Vec<String> {
-    let rounds = medians(&link.name, links, measured);
+fn row(link: &Link, measured: &[Measured]) -> Vec<String> {
+    let rounds = medians(&link.name, measured);
     let versus = |other: &str, figure: fn(f64, f64) -> f64| {
-        let others = medians(other, links, measured);
+        let others = medians(other, measured);
         let pairs = rounds.iter().filter_map(|(round, one)| {
             let (_, other) = others.iter().find(|(other, _)| other == round)?;
             Some(figure(*one, *other))
@@ -52,29 +49,28 @@ fn row(link: &Link, links: &[Link], measured: &[Measured]) -> Vec<String> {
 }
 
 /// Of each round, with its number.
-fn medians(name: &str, links: &[Link], measured: &[Measured]) -> Vec<(usize, f64)> {
-    let number = links.iter().position(|link| link.name == name);
+fn medians(link: &str, measured: &[Measured]) -> Vec<(usize, f64)> {
     measured
         .iter()
-        .filter(|one| Some(one.link) == number)
-        .map(|one| (one.round, quantile(&one.microseconds, 0.5)))
+        .filter(|one| one.link == link)
+        .map(|one| (one.round, quantile(&one.times, 0.5)))
         .collect()
 }
 
 fn csv(links: &[Link], measured: &[Measured]) -> Result<String> {
     let mut csv = "round,link,beside,runs,median_us,low_us,high_us\n".to_owned();
     for one in measured {
-        let Some(link) = links.get(one.link) else {
+        let Some(link) = links.iter().find(|link| link.name == one.link) else {
             continue;
         };
-        let [low, median, high] = [0.25, 0.5, 0.75].map(|share| quantile(&one.microseconds, share));
+        let [low, median, high] = [0.25, 0.5, 0.75].map(|share| quantile(&one.times, share));
         writeln!(
             csv,
             "{},\"{}\",\"{}\",{},{median},{low},{high}",
             one.round,
             link.name,
             link.beside,
-            one.microseconds.len()
+            one.times.len()
         )?;
     }
     Ok(csv)

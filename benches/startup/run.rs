@@ -31,25 +31,21 @@ impl Harness {
         })
     }
 
-    /// Microseconds that each of `runs` took, sorted.
+    /// What a link is given, once for all runs of a round.
+    pub fn prepare(&self, link: &Link) -> Result<Given> {
+        Ok(match link.from {
+            Origin::Server => Given(Some(self.connection()?)),
+            Origin::Itself => Given(None),
+        })
+    }
+
+    /// Microseconds that one run takes.
     /// # Errors
-    /// One was not answered, or ended with an error.
-    pub fn time(&mut self, link: &Link, runs: usize) -> Result<Vec<f64>> {
-        let given = match link.from {
-            Origin::Server => Some(self.connection()?),
-            Origin::Itself => None,
-        };
-        let mut times = Vec::with_capacity(runs);
-        // The first brings the program into memory.
-        for run in 0..=runs {
-            let start = Instant::now();
-            self.once(link, given.as_ref())?;
-            if run > 0 {
-                times.push(start.elapsed().as_secs_f64() * 1e6);
-            }
-        }
-        times.sort_by(f64::total_cmp);
-        Ok(times)
+    /// It was not answered, or ended with an error.
+    pub fn time(&self, link: &Link, given: &Given) -> Result<f64> {
+        let start = Instant::now();
+        self.once(link, given.0.as_ref())?;
+        Ok(start.elapsed().as_secs_f64() * 1e6)
     }
 
     fn once(&self, link: &Link, given: Option<&Connection>) -> Result<()> {
@@ -94,6 +90,9 @@ impl Harness {
         Ok(client)
     }
 }
+
+/// A connection, for who does not make one.
+pub struct Given(Option<Connection>);
 
 struct Connection {
     client: UnixStream,
