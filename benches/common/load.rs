@@ -124,6 +124,7 @@ pub fn run(
         .args([clients.to_string(), seconds.to_string()])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()
         .context("unable to start the load generator")?;
     let deadline = Instant::now() + Duration::from_secs_f64(seconds) + 2 * PATIENCE;
@@ -137,7 +138,7 @@ pub fn run(
     }
     let output = generator.wait_with_output()?;
     if !output.status.success() {
-        bail!("the load generator failed: {}", output.status);
+        bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
     }
     parse(&String::from_utf8_lossy(&output.stdout))
         .context("unable to read the load generator's answer")

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Cores, model, memory, kernel, and the versions of what was measured, as one paragraph.
+/// Cores, model, memory, load, kernel, and the versions of what was measured, as one paragraph.
 pub fn describe(doorward: &Path) -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let model = field("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown processor".into());
@@ -13,6 +13,9 @@ pub fn describe(doorward: &Path) -> String {
         .and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok());
     let gibibytes = memory.map_or(0, |kibibytes| kibibytes.div_ceil(1 << 20));
     let kernel = first_line("uname", &["-srm"]).unwrap_or_default();
+    // What else runs here takes its share of every figure.
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split_whitespace().next().unwrap_or("unknown");
     let mut versions = vec![
         first_line(&doorward.to_string_lossy(), &["--version"])
             .unwrap_or_else(|| "doorward of no version".into()),
@@ -24,7 +27,7 @@ pub fn describe(doorward: &Path) -> String {
         ));
     }
     format!(
-        "{cores} cores ({model}), {gibibytes} GiB, {kernel}; {}.",
+        "{cores} cores ({model}), {gibibytes} GiB, load {load} now, {kernel}; {}.",
         versions.join(", ")
     )
 }

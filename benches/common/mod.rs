@@ -2,11 +2,18 @@
 //! a load generator in a process of its own, statistics, and the words that describe the machine.
 #![forbid(unsafe_code)]
 
+pub mod cdb;
+pub mod entry;
+pub mod limits;
 pub mod load;
 pub mod machine;
 pub mod memory;
+pub mod options;
+pub mod page;
 pub mod parts;
+pub mod programs;
 pub mod rate;
+pub mod results;
 pub mod scratch;
 pub mod server;
 pub mod stats;

@@ -56,8 +56,11 @@ impl Server {
     pub fn wait_for_socket(&mut self, path: &Path) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         while !path.exists() {
-            if !self.alive() || Instant::now() > deadline {
-                bail!("it does not serve: {}", self.last_words());
+            if !self.alive() {
+                bail!("it has ended: {}", self.last_words());
+            }
+            if Instant::now() > deadline {
+                bail!("it has made no socket: {}", self.last_words());
             }
             thread::sleep(Duration::from_millis(1));
         }
@@ -77,10 +80,15 @@ impl Server {
             .join(" / ")
     }
 
+    /// How many children it has.
+    pub fn children(&self) -> usize {
+        children_of(self.pid()).len()
+    }
+
     /// Waits until its children have ended, as those of held connections do once the client is gone; at most 5 s.
     pub fn wait_for_children(&self) {
         let deadline = Instant::now() + PATIENCE;
-        while !children_of(self.pid()).is_empty() && Instant::now() < deadline {
+        while self.children() > 0 && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(20));
         }
     }

@@ -27,6 +27,16 @@ impl Spread {
     }
 }
 
+impl Spread {
+    /// With two decimals, for ratios.
+    pub fn ratio(&self) -> String {
+        if self.median.is_nan() {
+            return "-".into();
+        }
+        format!("{:.2} [{:.2}-{:.2}]", self.median, self.low, self.high)
+    }
+}
+
 impl fmt::Display for Spread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.median.is_nan() {

@@ -86,7 +86,10 @@ impl Systemd {
     pub fn systemctl(&self, arguments: &[&str]) -> Result<()> {
         let wrapper = self.wrapper();
         let (nsenter, options) = wrapper.split_first().context("no words")?;
-        let output = Command::new(nsenter)
+        // A manager that hangs must not hang us.
+        let output = Command::new("timeout")
+            .arg("60")
+            .arg(nsenter)
             .args(options)
             .arg("systemctl")
             .args(arguments)

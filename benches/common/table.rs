@@ -1,13 +1,13 @@
-//! What the rates say: a table for people on stdout, raw rows as CSV in target/bench.
+//! What the rates say: tables for people, raw rows as CSV.
 #![forbid(unsafe_code)]
 
 use super::load::{Cell, Errors};
+use super::page::Page;
 use super::rate::{Measured, Plan};
+use super::results;
 use super::stats::Spread;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use std::fmt::Write;
-use std::fs;
-use std::path::{Path, PathBuf};
 
 /// The measured rates of some rows.
 pub struct Table<'a> {
@@ -20,44 +20,60 @@ pub struct Table<'a> {
 }
 
 impl Table<'_> {
-    /// Prints one table for each number of clients.
-    pub fn print(&self) {
-        let headings: String = self
-            .beside
-            .iter()
-            .map(|(heading, _)| format!(" {heading} |"))
-            .collect();
-        let rule = "--- | ".repeat(self.beside.len());
+    /// Adds one table for each number of clients, and the rows that failed to what is missing.
+    pub fn add_to(&self, page: &mut Page) {
+        let mut headings = vec!["server".to_owned(), "connections/s".to_owned()];
+        headings.extend(self.beside.iter().map(|(heading, _)| (*heading).to_owned()));
+        headings.extend(["median us", "p99 us"].map(str::to_owned));
+        headings.extend(
+            self.beside
+                .iter()
+                .take(1)
+                .map(|(heading, _)| format!("median {heading}")),
+        );
+        let headings: Vec<&str> = headings.iter().map(String::as_str).collect();
         for &clients in &self.plan.clients {
-            println!(
-                "Clients at the same time: {clients}. Medians of {} rounds [quartiles].\n",
+            page.say(&format!(
+                "Clients at the same time: {clients}. Medians of {} rounds [quartiles].",
                 self.plan.rounds
-            );
-            println!("| server | connections/s |{headings} median us | p99 us |");
-            println!("| --- | --- | {rule}--- | --- |");
-            for (row, name) in self.names.iter().enumerate() {
-                println!("{}", self.line(row, name, clients));
+            ));
+            let rows: Vec<Vec<String>> = self
+                .names
+                .iter()
+                .enumerate()
+                .map(|(row, name)| self.line(row, name, clients))
+                .collect();
+            page.table(&headings, &rows);
+        }
+        for one in self.measured {
+            if let (Some(name), Err(error)) = (self.names.get(one.row), &one.outcome) {
+                page.miss(format!("{name}: {error:#}"));
             }
-            println!();
         }
     }
 
-    fn line(&self, row: usize, name: &str, clients: usize) -> String {
+    fn line(&self, row: usize, name: &str, clients: usize) -> Vec<String> {
         let cells: Vec<(usize, &Cell)> = self.cells(row, clients).collect();
         let figures =
             |figure: fn(&Cell) -> f64| Spread::of(cells.iter().map(|(_, cell)| figure(cell)));
-        let ratios = self
-            .beside
-            .iter()
-            .map(|(_, other)| format!(" {} |", self.ratio(&cells, other, clients)));
-        format!(
-            "| {name}{} | {} |{} {} | {} |",
-            self.flag(row, clients),
-            figures(Cell::rate),
-            ratios.collect::<String>(),
-            whole(figures(|cell| cell.median_us).median),
-            whole(figures(|cell| cell.p99_us).median),
-        )
+        let mut line = vec![
+            format!("{name}{}", self.flag(row, clients)),
+            figures(Cell::rate).to_string(),
+        ];
+        line.extend(
+            self.beside
+                .iter()
+                .map(|(_, other)| self.ratio(&cells, other, clients, Cell::rate)),
+        );
+        line.push(whole(figures(|cell| cell.median_us).median));
+        line.push(whole(figures(|cell| cell.p99_us).median));
+        line.extend(
+            self.beside
+                .iter()
+                .take(1)
+                .map(|(_, other)| self.ratio(&cells, other, clients, |cell| cell.median_us)),
+        );
+        line
     }
 
     /// The cells of one row and number of clients, with their rounds.
@@ -70,7 +86,13 @@ impl Table<'_> {
     }
 
     /// The median of the ratios within the same round: what else the machine did meanwhile falls out.
-    fn ratio(&self, cells: &[(usize, &Cell)], other: &str, clients: usize) -> String {
+    fn ratio(
+        &self,
+        cells: &[(usize, &Cell)],
+        other: &str,
+        clients: usize,
+        figure: fn(&Cell) -> f64,
+    ) -> String {
         let Some(other) = self.names.iter().position(|name| *name == other) else {
             return "-".into();
         };
@@ -79,14 +101,9 @@ impl Table<'_> {
             let (_, beside) = others
                 .iter()
                 .find(|(other_round, _)| other_round == round)?;
-            Some(cell.rate() / beside.rate())
+            Some(figure(cell) / figure(beside))
         });
-        let median = Spread::of(ratios).median;
-        if median.is_nan() {
-            "-".into()
-        } else {
-            format!("{median:.2}")
-        }
+        Spread::of(ratios).ratio()
     }
 
     /// What makes a row's figures worthless, if anything.
@@ -95,24 +112,26 @@ impl Table<'_> {
         for (_, cell) in self.cells(row, clients) {
             errors.add(&cell.errors);
         }
-        let failure = self.measured.iter().find_map(|one| {
-            let error = one.outcome.as_ref().err();
-            error.filter(|_| one.row == row)
-        });
-        if let Some(failure) = failure {
-            return format!(" **FAILED: {failure:#}**");
+        if self
+            .measured
+            .iter()
+            .any(|one| one.row == row && one.outcome.is_err())
+        {
+            return " **FAILED, see below**".into();
         }
         if errors.total() > 0 {
-            format!(" **ERRORS: {errors}**")
-        } else {
-            String::new()
+            return format!(" **ERRORS: {errors}**");
         }
+        String::new()
     }
 
     /// All cells, one a line.
     pub fn csv(&self) -> Result<String> {
         let mut csv = "round,server,clients,connections,seconds,median_us,p99_us,refused,again,reset,short,other\n".to_owned();
-        for one in self.measured {
+        // As they were measured, the rows of a round are shuffled.
+        let mut measured: Vec<&Measured> = self.measured.iter().collect();
+        measured.sort_by_key(|one| (one.round, one.row, one.clients));
+        for one in measured {
             let (Some(name), Ok(cell)) = (self.names.get(one.row), &one.outcome) else {
                 continue;
             };
@@ -149,10 +168,16 @@ pub fn whole(figure: f64) -> String {
     }
 }
 
+/// A figure with two decimals, `-` if there is none.
+pub fn decimals(figure: f64) -> String {
+    if figure.is_finite() {
+        format!("{figure:.2}")
+    } else {
+        "-".into()
+    }
+}
+
 /// Writes a file of target/bench.
 pub fn write_csv(name: &str, text: &str) -> Result<()> {
-    let directory: PathBuf = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench");
-    fs::create_dir_all(&directory)?;
-    let path = directory.join(name);
-    fs::write(&path, text).with_context(|| format!("unable to write {}", path.display()))
+    results::write(name, text)
 }

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 pub struct Bench<'a> {
     pub rows: Vec<Row>,
     scratch: &'a Scratch,
-    /// The load generator: this very program.
+    /// The load generator, and the backend with the library: this very program.
     generator: PathBuf,
     socket: PathBuf,
 }
@@ -28,19 +28,21 @@ impl<'a> Bench<'a> {
         compile("handoff/floor.c", &[], &floor)?;
         compile("handoff/backend.c", &[], &backend)?;
         write_rules(&rules)?;
+        let generator = std::env::current_exe().context("unable to find the load generator")?;
         let mut rows = rows::all(&Places {
             socket: &socket,
             rules: &rules,
             floor: &floor,
             backend: &backend,
+            library: &generator,
             doorward,
-            also: options.also.as_deref(),
+            also: &options.shared.also,
         });
-        rows.retain(|row| options.selects(&row.name));
+        rows.retain(|row| options.shared.selects(&row.name));
         Ok(Self {
             rows,
             scratch,
-            generator: std::env::current_exe().context("unable to find the load generator")?,
+            generator,
             socket,
         })
     }

@@ -3,6 +3,7 @@
 //! benches/README.md says what is measured and how to read it.
 #![forbid(unsafe_code)]
 
+mod backend;
 mod bench;
 #[path = "../common/mod.rs"]
 #[expect(dead_code, reason = "shared with benchmarks that use more of it")]
@@ -12,32 +13,17 @@ mod rows;
 
 use anyhow::Result;
 use bench::Bench;
+use common::page::Page;
 use common::table::{Table, write_csv};
-use common::{load, machine, rate, scratch};
+use common::{entry, machine, rate, scratch};
 use options::Options;
 use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let outcome = match arguments.split_first() {
-        Some((word, rest)) if word == load::WORD => load::main(rest),
-        // `cargo test --benches` only wants to know that it starts.
-        _ if arguments.iter().any(|word| word == "--test")
-            || !arguments.iter().any(|word| word == "--bench") =>
-        {
-            println!("nothing measured: run it with `cargo bench`");
-            Ok(())
-        }
-        _ => measure(&Options::from_command_line()),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("benchmark: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    entry::run(&[(backend::WORD, backend::main)], || {
+        measure(&Options::from_command_line())
+    })
 }
 
 fn measure(options: &Options) -> Result<()> {
@@ -45,7 +31,7 @@ fn measure(options: &Options) -> Result<()> {
     scratch::clean_up_on_signals()?;
     let scratch = scratch::Scratch::create()?;
     let bench = Bench::prepare(options, &scratch, doorward)?;
-    let plan = options.plan();
+    let plan = options.shared.plan();
 
     println!("Machine: {}\n", machine::describe(doorward));
     let measured = rate::measure(&plan, bench.rows.len(), |row| bench.start(row));
@@ -55,6 +41,9 @@ fn measure(options: &Options) -> Result<()> {
         beside: &[("x floor", rows::FLOOR), ("x direct", rows::DIRECT)],
         measured: &measured,
     };
-    table.print();
-    write_csv("handoff-rate.csv", &table.csv()?)
+    let mut page = Page::new("handoff");
+    page.say("Connections handed to a backend that lives on.");
+    table.add_to(&mut page);
+    write_csv("handoff-rate.csv", &table.csv()?)?;
+    page.finish()
 }

@@ -1,6 +1,8 @@
-//! The rows: by which command line each is started. All but `direct` feed the same backend.
+//! The rows: by which command line each is started. All but `direct` and those of the library feed the same backend.
 #![forbid(unsafe_code)]
 
+use super::backend;
+use super::common::options::Also;
 use std::path::Path;
 
 /// The names that ratios refer to.
@@ -20,9 +22,11 @@ pub struct Places<'a> {
     pub rules: &'a Path,
     pub floor: &'a Path,
     pub backend: &'a Path,
+    /// What serves as a backend with the library.
+    pub library: &'a Path,
     pub doorward: &'a Path,
-    /// Another build of doorward.
-    pub also: Option<&'a Path>,
+    /// Other builds of doorward.
+    pub also: &'a [Also],
 }
 
 /// All rows.
@@ -37,26 +41,46 @@ pub fn all(places: &Places) -> Vec<Row> {
         row(DIRECT, &format!("{backend} {socket}")),
     ];
     rows.extend(doorward(DOORWARD, places.doorward, places));
-    if let Some(also) = places.also {
-        rows.extend(doorward(&format!("also {}", also.display()), also, places));
+    for also in places.also {
+        rows.extend(doorward(&also.name, &also.path, places));
     }
     rows
 }
 
-/// The first does what the floor does, and knows who comes; each of the others adds or leaves out one thing.
-fn doorward(name: &str, program: &Path, places: &Places) -> [Row; 4] {
-    let [program, socket, rules, backend] =
-        [program, places.socket, places.rules, places.backend].map(Path::display);
+/// The first does what the floor does, and knows who comes; each of the others adds, leaves out or replaces one thing.
+fn doorward(name: &str, program: &Path, places: &Places) -> [Row; 6] {
+    let [program, socket, rules, backend, library] = [
+        program,
+        places.socket,
+        places.rules,
+        places.backend,
+        places.library,
+    ]
+    .map(Path::display);
+    let library = format!("{library} {}", backend::WORD);
+    let [plain, one, eight] = [
+        backend.to_string(),
+        format!("{library} 1"),
+        format!("{library} 8"),
+    ];
+    let rules = format!("--max 0 --rules {rules}");
     [
-        ("--max 0", "--max 0 --allow all".to_owned()),
-        ("--max 0 --rules", format!("--max 0 --rules {rules}")),
-        ("with leases", "--allow all".to_owned()),
+        ("--max 0", "--max 0 --allow all", &plain),
+        ("--max 0 --rules", &rules, &plain),
+        ("with leases", "--allow all", &plain),
         (
             "--max 0 --notify-to none",
-            "--max 0 --allow all --notify-to none".to_owned(),
+            "--max 0 --allow all --notify-to none",
+            &plain,
+        ),
+        ("--max 0, library", "--max 0 --allow all", &one),
+        (
+            "--max 0, library in batches of 8",
+            "--max 0 --allow all",
+            &eight,
         ),
     ]
-    .map(|(kind, options)| {
+    .map(|(kind, options, backend)| {
         row(
             &format!("{name} {kind}"),
             &format!("{program} handoff -q --bind {socket} {options} -- {backend}"),

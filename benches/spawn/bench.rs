@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 use super::common::load::{self, Cell};
+use super::common::page::Page;
 use super::common::parts::{Parts, write_rules};
+use super::common::programs;
 use super::common::rate;
 use super::common::scratch::Scratch;
 use super::common::server::Server;
@@ -18,9 +20,7 @@ use std::path::{Path, PathBuf};
 pub struct Bench<'a> {
     pub options: &'a Options,
     pub peers: Vec<Peer>,
-    /// What could not be measured, and why.
-    pub missing: Vec<String>,
-    scratch: &'a Scratch,
+    pub scratch: &'a Scratch,
     parts: &'a Parts,
     doorward: &'a Path,
     /// The load generator: this very program.
@@ -47,11 +47,11 @@ impl<'a> Bench<'a> {
         scratch: &'a Scratch,
         parts: &'a Parts,
         doorward: &'a Path,
+        page: &mut Page,
     ) -> Result<Self> {
         let mut bench = Self {
             options,
             peers: Vec::new(),
-            missing: Vec::new(),
             scratch,
             parts,
             doorward,
@@ -62,43 +62,52 @@ impl<'a> Bench<'a> {
         };
         write_rules(&bench.rules)?;
         for peer in peers::processes(&bench.places()) {
-            bench.add_process(peer);
+            if bench.can_start(&peer, page) {
+                bench.peers.push(peer);
+            }
         }
-        if options.wants("rate") && peers::UNITS.iter().any(|name| options.selects(name)) {
-            bench.add_units();
+        let selected = peers::UNITS.iter().any(|name| options.shared.selects(name));
+        if options.wants("rate") && selected {
+            bench.add_units(page);
         }
         Ok(bench)
     }
 
-    fn places(&self) -> Places<'_> {
+    pub fn places(&self) -> Places<'_> {
         Places {
             socket: &self.socket,
             rules: &self.rules,
             parts: self.parts,
             doorward: self.doorward,
-            also: self.options.also.as_deref(),
+            also: &self.options.shared.also,
         }
     }
 
-    fn add_process(&mut self, peer: Peer) {
-        let Start::Process(command) = &peer.start else {
-            return;
-        };
-        if !self.options.selects(&peer.name) {
-            return;
+    /// Whether a row is selected and its programs are there.
+    pub fn can_start(&self, peer: &Peer, page: &mut Page) -> bool {
+        if !self.options.shared.selects(&peer.name) {
+            return false;
         }
-        if command
-            .first()
-            .is_some_and(|program| peers::find_program(program).is_some())
+        if let Some(command) = peer.needs_command
+            && !programs::has_command(self.doorward, command)
         {
-            self.peers.push(peer);
-        } else {
-            self.missing
-                .push(format!("{} (package {})", peer.name, peer.package));
+            page.miss(format!("{}: this doorward has no {command}", peer.name));
+            return false;
         }
+        let Start::Process(command) = &peer.start else {
+            return true;
+        };
+        let found = command.first().and_then(|program| programs::find(program));
+        if found.is_none() {
+            page.miss(format!(
+                "{}: not installed (package {})",
+                peer.name, peer.package
+            ));
+        }
+        found.is_some()
     }
 
-    fn add_units(&mut self) {
+    fn add_units(&mut self, page: &mut Page) {
         let prepared = match Systemd::obstacle() {
             Some(obstacle) => Err(obstacle.to_owned()),
             None => self.boot().map_err(|error| format!("{error:#}")),
@@ -107,12 +116,14 @@ impl<'a> Bench<'a> {
             Ok(rows) => {
                 let selected = rows
                     .into_iter()
-                    .filter(|peer| self.options.selects(&peer.name));
+                    .filter(|peer| self.options.shared.selects(&peer.name));
                 self.peers.extend(selected);
             }
-            Err(why) => self
-                .missing
-                .extend(peers::UNITS.map(|name| format!("{name} ({why})"))),
+            Err(why) => {
+                for name in peers::UNITS {
+                    page.miss(format!("{name}: {why}"));
+                }
+            }
         }
     }
 
@@ -224,6 +235,16 @@ impl Running<'_> {
     pub fn wait_for_children(&self) {
         if let By::Us(server) = &self.by {
             server.wait_for_children();
+        }
+    }
+
+    /// How many children it has.
+    /// # Errors
+    /// A systemd runs it.
+    pub fn children(&self) -> Result<usize> {
+        match &self.by {
+            By::Us(server) => Ok(server.children()),
+            By::Systemd { .. } => anyhow::bail!("no process of ours"),
         }
     }
 

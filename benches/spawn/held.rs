@@ -2,13 +2,14 @@
 #![forbid(unsafe_code)]
 
 use super::bench::Bench;
+use super::common::limits;
 use super::common::load::{ANSWER, Cell};
 use super::common::memory::Memory;
+use super::common::page::Page;
 use super::common::rate::Running as _;
 use super::common::stats::Shuffle;
 use super::peers::{DOORWARD, FLOOR, S6};
 use anyhow::{Context, Result, bail};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::io::Read;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -42,16 +43,16 @@ pub const CLIENTS: [usize; 2] = [1, 8];
 const MAX_ROUNDS: usize = 3;
 
 /// Runs doorward, the floor and s6-ipcserver, as far as they are among the rows.
-pub fn measure(bench: &mut Bench) -> Result<Vec<Measured>> {
-    raise_descriptor_limit(bench.options.held.iter().copied().max().unwrap_or(0))?;
+pub fn measure(bench: &Bench, page: &mut Page) -> Result<Vec<Measured>> {
+    let steps = possible(&bench.options.held, page)?;
     let servers: Vec<_> = [DOORWARD, FLOOR, S6]
         .into_iter()
         .filter(|server| bench.peers.iter().any(|peer| peer.name.starts_with(server)))
         .collect();
     let mut shuffle = Shuffle::new();
     let mut measured = Vec::new();
-    let mut failures = Vec::new();
-    let rounds = bench.options.rounds.min(MAX_ROUNDS);
+    let mut failed = Vec::new();
+    let rounds = bench.options.shared.rounds.min(MAX_ROUNDS);
     for round in 0..rounds {
         eprint!("\rheld: round {}/{rounds} ", round + 1);
         for server in shuffle
@@ -59,31 +60,44 @@ pub fn measure(bench: &mut Bench) -> Result<Vec<Measured>> {
             .into_iter()
             .filter_map(|index| servers.get(index))
         {
-            if let Err(error) = measure_server(bench, round, server, &mut measured) {
-                failures.push(format!(
-                    "{server} with held connections, round {}: {error:#}",
-                    round + 1
-                ));
+            // One that hangs costs its deadline once.
+            if failed.contains(server) {
+                continue;
+            }
+            if let Err(error) = measure_server(bench, &steps, round, server, &mut measured) {
+                page.miss(format!("{server} with held connections: {error:#}"));
+                failed.push(*server);
             }
         }
     }
     eprintln!();
-    bench.missing.extend(failures);
+    let place = |server| servers.iter().position(|one| *one == server);
+    measured.sort_by_key(|one| (one.round, place(one.server), one.held));
     Ok(measured)
+}
+
+/// The numbers that the limits of the machine allow, in order; the load needs some room too.
+fn possible(wanted: &[usize], page: &mut Page) -> Result<Vec<usize>> {
+    let mut steps = Vec::new();
+    for &held in wanted {
+        match limits::obstacle(held)? {
+            Some(obstacle) => page.miss(format!("{held} connections held: {obstacle}")),
+            None => steps.push(held),
+        }
+    }
+    steps.sort_unstable();
+    Ok(steps)
 }
 
 fn measure_server(
     bench: &Bench,
+    wanted: &[usize],
     round: usize,
     name: &'static str,
     measured: &mut Vec<Measured>,
 ) -> Result<()> {
-    let wanted = bench
-        .options
-        .held
-        .iter()
-        .map(|&held| if name == S6 { held.min(S6_MOST) } else { held });
-    let mut steps: Vec<usize> = wanted.collect();
+    let most = if name == S6 { S6_MOST } else { usize::MAX };
+    let mut steps: Vec<usize> = wanted.iter().map(|&held| held.min(most)).collect();
     steps.dedup();
     let room = if name == S6 {
         1000
@@ -96,12 +110,17 @@ fn measure_server(
     let mut connections = Vec::new();
     for held in steps {
         while connections.len() < held {
-            connections.push(hold(running.socket())?);
+            let number = connections.len();
+            let one = hold(running.socket()).with_context(|| format!("with {number} held"))?;
+            connections.push(one);
         }
         let memory = Memory::of(running.pid()?)?;
         let mut cells = Vec::new();
         for clients in CLIENTS {
-            cells.push((clients, running.load(clients, bench.options.seconds)?));
+            cells.push((
+                clients,
+                running.load(clients, bench.options.shared.seconds)?,
+            ));
         }
         measured.push(Measured {
             round,
@@ -117,7 +136,7 @@ fn measure_server(
 }
 
 /// One connection whose child has started, and now waits for our end of file.
-fn hold(socket: &Path) -> Result<UnixStream> {
+pub fn hold(socket: &Path) -> Result<UnixStream> {
     let mut connection = UnixStream::connect(socket)?;
     connection.set_read_timeout(Some(Duration::from_secs(10)))?;
     let mut answer = [0; ANSWER.len()];
@@ -128,15 +147,4 @@ fn hold(socket: &Path) -> Result<UnixStream> {
         bail!("a held connection was answered {answer:?}");
     }
     Ok(connection)
-}
-
-fn raise_descriptor_limit(held: usize) -> Result<()> {
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
-    if hard < held as u64 + 100 {
-        bail!(
-            "the limit of {hard} descriptors does not allow {held} held connections (see --held)"
-        );
-    }
-    Ok(())
 }

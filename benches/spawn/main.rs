@@ -5,67 +5,56 @@
 
 mod bench;
 #[path = "../common/mod.rs"]
+#[expect(dead_code, reason = "shared with benchmarks that use more of it")]
 mod common;
+mod crowd;
 mod held;
 mod idle;
 mod options;
 mod peers;
 mod report;
+mod rules;
 
 use anyhow::Result;
 use bench::Bench;
-use common::{load, machine, parts::Parts, rate, scratch};
+use common::page::Page;
+use common::{entry, limits, machine, parts::Parts, rate, scratch};
 use options::Options;
 use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let outcome = match arguments.split_first() {
-        Some((word, rest)) if word == load::WORD => load::main(rest),
-        // `cargo test --benches` only wants to know that it starts.
-        _ if arguments.iter().any(|word| word == "--test")
-            || !arguments.iter().any(|word| word == "--bench") =>
-        {
-            println!("nothing measured: run it with `cargo bench`");
-            Ok(())
-        }
-        _ => Options::from_command_line().and_then(|options| measure(&options)),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("benchmark: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    entry::run(&[], || measure(&Options::from_command_line()))
 }
 
 fn measure(options: &Options) -> Result<()> {
     let doorward = Path::new(env!("CARGO_BIN_EXE_doorward"));
     scratch::clean_up_on_signals()?;
     let scratch = scratch::Scratch::create()?;
-    if options.install {
-        peers::install()?;
-    }
     let parts = Parts::build(&scratch)?;
-    let mut bench = Bench::prepare(options, &scratch, &parts, doorward)?;
+    limits::raise_descriptors()?;
+    let mut page = Page::new("spawn");
+    let bench = Bench::prepare(options, &scratch, &parts, doorward, &mut page)?;
 
     println!("Machine: {}\n", machine::describe(doorward));
     if options.wants("rate") {
-        let rounds = rate::measure(&options.plan(), bench.peers.len(), |row| {
-            bench.start_row(row)
-        });
-        report::rate(&bench, &rounds)?;
+        let plan = options.shared.plan();
+        let rounds = rate::measure(&plan, bench.peers.len(), |row| bench.start_row(row));
+        report::rate(&bench, &rounds, &mut page)?;
+    }
+    if options.wants("rules") {
+        rules::measure(&bench, &mut page)?;
     }
     if options.wants("held") {
-        let rounds = held::measure(&mut bench)?;
-        report::held(&rounds)?;
+        let rounds = held::measure(&bench, &mut page)?;
+        report::held(&rounds, &mut page)?;
+    }
+    if options.wants("crowd") {
+        crowd::check(&bench, &mut page)?;
     }
     if options.wants("memory") {
-        let rounds = idle::measure(&mut bench);
-        report::idle(&rounds)?;
+        let rounds = idle::measure(&bench, &mut page);
+        report::idle(&rounds, &mut page)?;
     }
-    report::not_measured(&bench);
-    Ok(())
+    page.finish()
 }

@@ -1,11 +1,9 @@
 //! The rows: who is measured, and by which command line or units each is started.
 #![forbid(unsafe_code)]
 
+use super::common::options::Also;
 use super::common::parts::Parts;
-use anyhow::{Result, bail};
-use nix::unistd::geteuid;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 /// The names that ratios and other parts refer to.
 pub const FLOOR: &str = "floor, 4 threads";
@@ -14,14 +12,15 @@ pub const DOORWARD: &str = "doorward spawn";
 
 /// Every check of doorward's at work, with as much room as s6-ipcserver is given below; and as quiet.
 const DOORWARD_OPTIONS: &str = "spawn -q --max 1000 --max-per-user 1000 --rate 1000000/1";
-/// The packages of Debian that hold the neighbours.
-const PACKAGES: [&str; 4] = ["s6", "ucspi-unix", "socat", "systemd"];
+pub const S6_ACCESS: &str = "s6-ipcserver + access";
 
 /// One row of the table.
 pub struct Peer {
     pub name: String,
     /// Where its program comes from, for who lacks it.
     pub package: &'static str,
+    /// A command of doorward's that it takes.
+    pub needs_command: Option<&'static str>,
     pub start: Start,
 }
 
@@ -47,8 +46,8 @@ pub struct Places<'a> {
     pub rules: &'a Path,
     pub parts: &'a Parts,
     pub doorward: &'a Path,
-    /// Another build of doorward.
-    pub also: Option<&'a Path>,
+    /// Other builds of doorward.
+    pub also: &'a [Also],
 }
 
 /// The rows that are one command each.
@@ -57,25 +56,24 @@ pub fn processes(places: &Places) -> Vec<Peer> {
         [places.socket, places.rules, &places.parts.child].map(|path| path.display().to_string());
     let mut rows = floor(places, &socket, &child);
     rows.extend(doorward(DOORWARD, places.doorward, &socket, &rules, &child));
-    if let Some(also) = places.also {
-        rows.extend(doorward(
-            &format!("also {}", also.display()),
-            also,
-            &socket,
-            &rules,
-            &child,
-        ));
+    for also in places.also {
+        rows.extend(doorward(&also.name, &also.path, &socket, &rules, &child));
     }
     let s6 = format!("s6-ipcserver -q -c 1000 -C 1000 {socket}");
     let access = format!("s6-ipcserver-access -v0 -i {rules}");
+    let doorward_program = places.doorward.display();
     rows.extend([
         process(S6, "s6", &format!("{s6} {child} 1"), &[]),
-        process(
-            "s6-ipcserver + access",
-            "s6",
-            &format!("{s6} {access} {child} 1"),
-            &[],
-        ),
+        process(S6_ACCESS, "s6", &format!("{s6} {access} {child} 1"), &[]),
+        Peer {
+            needs_command: Some("admit"),
+            ..process(
+                "s6-ipcserver + doorward admit",
+                "s6",
+                &format!("{s6} {doorward_program} admit -q --rules {rules} {child} 1"),
+                &[],
+            )
+        },
         process(
             "unixserver",
             "ucspi-unix",
@@ -135,6 +133,7 @@ fn process(name: &str, package: &'static str, command: &str, more: &[&str]) -> P
     Peer {
         name: name.to_owned(),
         package,
+        needs_command: None,
         start: Start::Process(words),
     }
 }
@@ -166,6 +165,7 @@ pub fn units(doorward: &Path, child: &Path) -> Vec<Peer> {
         .map(|(name, start)| Peer {
             name: name.to_owned(),
             package: "systemd",
+            needs_command: None,
             start,
         })
         .collect()
@@ -190,28 +190,24 @@ pub fn holding(name: &str, room: usize, places: &Places) -> Vec<String> {
     command.split_whitespace().map(str::to_owned).collect()
 }
 
-/// Installs the neighbours.
-pub fn install() -> Result<()> {
-    if !geteuid().is_root() {
-        bail!("--install needs root");
-    }
-    let status = Command::new("apt-get")
-        .args(["install", "-y", "--no-install-recommends"])
-        .args(PACKAGES)
-        .status()?;
-    if !status.success() {
-        bail!("apt-get: {status}");
-    }
-    Ok(())
-}
-
-/// The path of `program`, if it is there.
-pub fn find_program(program: &str) -> Option<PathBuf> {
-    if program.contains('/') {
-        return Some(PathBuf::from(program));
-    }
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .map(|directory| directory.join(program))
-        .find(|file| file.is_file())
+/// The servers that decide by a database of `records` rules, at `file`.
+pub fn with_database(places: &Places, file: &Path, records: &str) -> [Peer; 2] {
+    let [socket, child, doorward, file] =
+        [places.socket, &places.parts.child, places.doorward, file].map(Path::display);
+    [
+        process(
+            &format!("{DOORWARD} --rules, {records} records"),
+            "doorward",
+            &format!("{doorward} {DOORWARD_OPTIONS} --bind {socket} --rules {file} -- {child} 7"),
+            &[],
+        ),
+        process(
+            &format!("{S6_ACCESS}, {records} records"),
+            "s6",
+            &format!(
+                "s6-ipcserver -q -c 1000 -C 1000 {socket} s6-ipcserver-access -v0 -x {file} {child} 1"
+            ),
+            &[],
+        ),
+    ]
 }

@@ -1,36 +1,34 @@
-//! What the figures say: tables for people on stdout, raw rows as CSV in target/bench.
+//! What the figures say: tables for people, raw rows as CSV.
 #![forbid(unsafe_code)]
 
 use super::bench::Bench;
+use super::common::page::Page;
 use super::common::rate::Measured;
 use super::common::stats::Spread;
-use super::common::table::{Table, whole, write_csv};
+use super::common::table::{Table, decimals, whole, write_csv};
 use super::peers::{FLOOR, S6};
 use super::{held, idle};
 use anyhow::Result;
 use std::fmt::Write;
 
 /// One table for each number of clients, and spawn-rate.csv.
-pub fn rate(bench: &Bench, measured: &[Measured]) -> Result<()> {
+pub fn rate(bench: &Bench, measured: &[Measured], page: &mut Page) -> Result<()> {
     let table = Table {
-        plan: &bench.options.plan(),
+        plan: &bench.options.shared.plan(),
         names: bench.peers.iter().map(|peer| peer.name.as_str()).collect(),
         beside: &[("x floor", FLOOR), ("x s6-ipcserver", S6)],
         measured,
     };
-    table.print();
+    page.say("A child for each connection.");
+    table.add_to(page);
     write_csv("spawn-rate.csv", &table.csv()?)
 }
 
 /// One table, and spawn-held.csv.
-pub fn held(measured: &[held::Measured]) -> Result<()> {
-    println!(
-        "While connections are held open: rate relative to none held, in the life of the same server.\n"
+pub fn held(measured: &[held::Measured], page: &mut Page) -> Result<()> {
+    page.say(
+        "While connections are held open: rate relative to none held, in the life of the same server.",
     );
-    println!(
-        "| server | held | 1 client | 8 clients | own memory, KiB | of it per held connection, bytes |"
-    );
-    println!("| --- | --- | --- | --- | --- | --- |");
     let mut shown: Vec<(&str, usize)> = Vec::new();
     let mut csv =
         "round,server,held,rss_kib,pss_kib,clients,connections_per_second,median_us,errors\n"
@@ -55,15 +53,25 @@ pub fn held(measured: &[held::Measured]) -> Result<()> {
             shown.push((one.server, one.held));
         }
     }
-    shown.sort_unstable();
-    for (server, held) in shown {
-        println!("{}", held_row(measured, server, held));
-    }
-    println!();
+    let rows: Vec<Vec<String>> = shown
+        .into_iter()
+        .map(|(server, held)| held_row(measured, server, held))
+        .collect();
+    page.table(
+        &[
+            "server",
+            "held",
+            "1 client",
+            "8 clients",
+            "own memory, KiB",
+            "of it per held connection, bytes",
+        ],
+        &rows,
+    );
     write_csv("spawn-held.csv", &csv)
 }
 
-fn held_row(measured: &[held::Measured], server: &str, held: usize) -> String {
+fn held_row(measured: &[held::Measured], server: &str, held: usize) -> Vec<String> {
     let rounds: Vec<&held::Measured> = measured
         .iter()
         .filter(|one| one.server == server && one.held == held)
@@ -73,7 +81,7 @@ fn held_row(measured: &[held::Measured], server: &str, held: usize) -> String {
             .iter()
             .find(|one| one.server == server && one.held == 0 && one.round == round)
     };
-    let speed = held::CLIENTS.map(|clients| {
+    let [one, eight] = held::CLIENTS.map(|clients| {
         if held == 0 {
             return format!(
                 "{}/s",
@@ -83,11 +91,7 @@ fn held_row(measured: &[held::Measured], server: &str, held: usize) -> String {
         let ratios = rounds
             .iter()
             .filter_map(|one| Some(one.rate(clients)? / none_held(one.round)?.rate(clients)?));
-        let spread = Spread::of(ratios);
-        format!(
-            "{:.2} [{:.2}-{:.2}]",
-            spread.median, spread.low, spread.high
-        )
+        Spread::of(ratios).ratio()
     });
     let memory = Spread::of(rounds.iter().map(|one| one.memory.rss as f64)).median;
     let growth = rounds
@@ -105,19 +109,21 @@ fn held_row(measured: &[held::Measured], server: &str, held: usize) -> String {
     } else {
         String::new()
     };
-    format!(
-        "| {server}{flag} | {held} | {} | {memory:.0} | {each} |",
-        speed.join(" | ")
-    )
+    vec![
+        format!("{server}{flag}"),
+        held.to_string(),
+        one,
+        eight,
+        whole(memory),
+        each,
+    ]
 }
 
 /// One table, and spawn-memory.csv.
-pub fn idle(measured: &[idle::Measured]) -> Result<()> {
-    println!(
-        "Memory of the server alone, KiB (medians): resident (RSS), and with shared pages counted by share (Pss).\n"
+pub fn idle(measured: &[idle::Measured], page: &mut Page) -> Result<()> {
+    page.say(
+        "Memory of the server alone, KiB (medians): resident (RSS), and with shared pages counted by share (Pss).",
     );
-    println!("| server | RSS, up | Pss, up | RSS, has served | Pss, has served |");
-    println!("| --- | --- | --- | --- | --- |");
     let mut csv =
         "round,server,idle_rss_kib,idle_pss_kib,served_rss_kib,served_pss_kib\n".to_owned();
     let mut names: Vec<&str> = Vec::new();
@@ -137,27 +143,34 @@ pub fn idle(measured: &[idle::Measured]) -> Result<()> {
             names.push(server);
         }
     }
-    for name in names {
-        let median = |figure: fn(&idle::Measured) -> u64| {
-            Spread::of(
-                measured
-                    .iter()
-                    .filter(|one| one.server == name)
-                    .map(|one| figure(one) as f64),
-            )
-            .median
-        };
-        let (up, up_share) = (median(|one| one.idle.rss), median(|one| one.idle.pss));
-        let (served, served_share) = (median(|one| one.served.rss), median(|one| one.served.pss));
-        println!("| {name} | {up:.0} | {up_share:.0} | {served:.0} | {served_share:.0} |");
-    }
-    println!();
+    let rows: Vec<Vec<String>> = names.iter().map(|name| idle_row(measured, name)).collect();
+    page.table(
+        &[
+            "server",
+            "RSS, up",
+            "x s6-ipcserver",
+            "Pss, up",
+            "RSS, has served",
+            "Pss, has served",
+        ],
+        &rows,
+    );
     write_csv("spawn-memory.csv", &csv)
 }
 
-/// What the tables lack.
-pub fn not_measured(bench: &Bench) {
-    for missing in &bench.missing {
-        println!("Not measured: {missing}");
-    }
+fn idle_row(measured: &[idle::Measured], name: &str) -> Vec<String> {
+    let median = |name: &str, figure: fn(&idle::Measured) -> u64| {
+        let rounds = measured.iter().filter(|one| one.server == name);
+        Spread::of(rounds.map(|one| figure(one) as f64)).median
+    };
+    let up = median(name, |one| one.idle.rss);
+    let beside = up / median(S6, |one| one.idle.rss);
+    vec![
+        name.to_owned(),
+        whole(up),
+        decimals(beside),
+        whole(median(name, |one| one.idle.pss)),
+        whole(median(name, |one| one.served.rss)),
+        whole(median(name, |one| one.served.pss)),
+    ]
 }
