@@ -90,6 +90,52 @@ fn member_that_outlives_its_leader_is_killed_too() {
 }
 
 #[test]
+fn member_that_outlives_its_leader_has_the_grace_too() {
+    let door = activate(["--grace", "1000"]);
+    let go = door.path("go");
+    let member = format!(
+        "trap 'while [ ! -e {} ]; do sleep 0.05; done; echo finished; exit 0' TERM; echo up; while :; do sleep 0.05; done",
+        go.display()
+    );
+    let script = "sh -c \"$0\" & exec sleep 1000";
+    let mut door = door.serve(["sh", "-c", script, &member]);
+    let _client = door.connect();
+    let daemon = door.wait_children(1)[0];
+    assert!(door.output().take("up").is_some());
+    door.signal(Signal::SIGTERM);
+    eventually("the end of the leader", || !inspect::alive(daemon));
+    std::fs::write(go, "").unwrap();
+    assert!(door.output().take("finished").is_some());
+    assert_eq!(door.wait_exit().code(), Some(0));
+}
+
+#[test]
+fn daemon_can_wait_for_clients_to_its_end() {
+    need!("python3");
+    let daemon = "import signal, socket, sys
+s = socket.socket(fileno=3)
+s.setblocking(False)
+client = s.accept()[0]
+def end(*_):
+    try:
+        s.accept()
+    except OSError as error:
+        print(type(error).__name__)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, end)
+client.sendall(b'up')
+while True:
+    signal.pause()
+";
+    let mut door = activate([]).serve(["python3", "-c", daemon]);
+    let mut client = door.connect();
+    assert_eq!(client.read_exactly(2), b"up");
+    assert_eq!(door.stop().code(), Some(0));
+    // One that was shut down would be an invalid argument, and a daemon with a loop around it might spin.
+    assert_eq!(door.output().whole(), ["BlockingIOError"]);
+}
+
+#[test]
 fn second_signal_ends_the_grace() {
     let mut door = activate(["--grace", "1000"]).serve(deaf());
     let _client = door.connect();
