@@ -81,7 +81,7 @@ fn descriptor_to_keep_must_be_open_and_none_of_the_layout() {
         "--keep-fd 3 and --layout systemd make no sense together",
     );
     kept("4", "descriptor 4 is not open");
-    let (door, _client) = Accepted::here().on_0_and_1(admit(["--notify", "--keep-fd", "8"]));
+    let (door, _client) = Accepted::here().on_6_and_7(admit(["--notify", "--keep-fd", "8"]));
     let (code, door) = refused(door.fd(8, File::open("/dev/null").unwrap()));
     assert_eq!(code, 100);
     door.wait_log("--keep-fd 8 and --notify make no sense together");
