@@ -5,7 +5,7 @@ use super::Parent;
 use super::descriptors::{close_to_children, must_be_kept, must_be_usable, ready_fd};
 use super::plan::{BackendSource, DeliveryPlan, HandoffPlan, RuleSource, ServePlan};
 use super::start_line::start_line;
-use crate::admission::{List, Mapping, Room, RuleTree, Rules, Servers};
+use crate::admission::{List, Mapping, Room, Rules, Servers, Stored};
 use crate::delivery::{
     Channel, Delivery, Found, Handing, Landings, Layout, NotifyTo, Program, Recipe, Template, find,
 };
@@ -193,20 +193,15 @@ fn named_descriptors(plan: &ServePlan) -> exit::Result<()> {
         .map_or(Ok(()), |fd| must_be_usable("--ready-fd", fd))
 }
 
-fn rules(source: RuleSource) -> exit::Result<Rules> {
+/// Opens the rules, with the credentials of this moment.
+pub(super) fn rules(source: RuleSource) -> exit::Result<Rules> {
     match source {
         RuleSource::None => Ok(Rules::None),
         RuleSource::Options(options) => {
             let list = List::resolve(&options).map_err(wrong_use)?;
             Ok(Rules::Options(RwLock::new(Arc::new(list))))
         }
-        RuleSource::Directory(path) => {
-            let tree = RuleTree::open(&path).map_err(exit::system)?;
-            Ok(Rules::Tree {
-                path,
-                tree: RwLock::new(Arc::new(tree)),
-            })
-        }
+        RuleSource::Stored(path) => Stored::open(path).map(Rules::Stored).map_err(exit::system),
     }
 }
 

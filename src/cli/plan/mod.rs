@@ -35,7 +35,8 @@ pub(super) enum RuleSource {
     None,
     /// In order, each with its text for `rule=`.
     Options(Vec<(Effect, Who, String)>),
-    Directory(PathBuf),
+    /// A directory or a database.
+    Stored(PathBuf),
 }
 
 /// `-v` and `-q`.
@@ -165,7 +166,7 @@ fn rules(words: &Rules) -> Result<RuleSource> {
                 "--rules and {option} {who} make no sense together: one source of rules at a time"
             )))
         }
-        (Some(directory), None) => Ok(RuleSource::Directory(directory.clone())),
+        (Some(path), None) => Ok(RuleSource::Stored(path.clone())),
         (None, None) => Ok(RuleSource::None),
         (None, Some(_)) => {
             let option = |(allows, text): &(bool, String)| {
