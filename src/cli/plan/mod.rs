@@ -3,11 +3,13 @@
 
 mod activate;
 mod chain;
+mod rules;
 mod serve;
 mod sockets;
 
 pub(super) use activate::{ActivatePlan, activate};
 pub(super) use chain::{bind, connect, relay};
+pub(super) use rules::{CheckPlan, RulePlan, rule_task};
 pub(super) use serve::{BackendSource, DeliveryPlan, HandoffPlan, ServePlan, handoff, spawn};
 
 use super::args::{Connection, Kept, Log, Rules};
