@@ -9,6 +9,7 @@
 //! | `source` | where the listening socket comes from: inherited or bound |
 //! | `life` | from readiness to the end: signals, reload, drain, watchdog, status, logs, overload, bad input |
 //! | `admission` | who is it, may it, is there room: rules, limits, refusals |
+//! | `rules` | `doorward rules`, and rules in a database |
 //! | `delivery` | what a child gets and how it ends |
 //! | `bind`, `activate` | a listening socket for the program itself, at once or at the first client; datagram sockets |
 //! | `connect` | the client's side: what its program gets, and servers that do not want it |
@@ -47,6 +48,7 @@ mod manual;
 mod programs;
 mod regression;
 mod relay;
+mod rules;
 mod runit;
 mod s6;
 mod source;
