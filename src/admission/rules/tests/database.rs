@@ -388,6 +388,23 @@ fn a_look_costs_two_reads_and_a_key_that_is_not_there_one_at_most() {
 }
 
 #[test]
+fn every_key_is_found_in_tables_that_are_read_in_pieces_and_around_their_end() {
+    let count = 60_000;
+    let keys: Vec<String> = (0..count).map(|uid| format!("uid/{uid}")).collect();
+    let records = keys.iter().map(|key| (key.as_str(), DENY));
+    let rules = in_memory(&database(records)).unwrap();
+    let mut most = 0;
+    for uid in 0..count {
+        let (answer, reads) = reads(|| rules.judge(&asker(uid)));
+        let own = uid == geteuid().as_raw();
+        assert_eq!(answer, Answer::Deny(format!("uid/{uid}")));
+        most = most.max(reads - u64::from(own));
+    }
+    // The table up to its end, the rest from its beginning, the record.
+    assert_eq!(most, 3);
+}
+
+#[test]
 fn a_table_without_an_empty_slot_is_no_endless_walk() {
     let mut bytes = database([("uid/1", ALLOW)]);
     // The only table with slots: both are taken by the one record now.
