@@ -13,11 +13,11 @@ use crate::admission::trust::escaped;
 #[derive(Debug)]
 pub(crate) struct Stored {
     path: PathBuf,
-    source: RwLock<Arc<Source>>,
+    pub(super) source: RwLock<Arc<Source>>,
 }
 
 #[derive(Debug)]
-enum Source {
+pub(super) enum Source {
     Tree(RuleTree),
     Database(Database),
     /// A database that could not be opened again: what it said does not hold any more, and nobody comes in until it can.
@@ -88,7 +88,7 @@ impl Stored {
     }
 
     /// Tries to open what is closed, and decides by it from now on.
-    fn judge_opened(&self, who: &Asker, closed: &Arc<Source>) -> Answer {
+    pub(super) fn judge_opened(&self, who: &Asker, closed: &Arc<Source>) -> Answer {
         let opened = match Source::open(&self.path) {
             Ok(opened) => Arc::new(opened),
             Err(cause) => return Answer::Failed(cause),

@@ -1,7 +1,10 @@
 //! `doorward rules compile`: nothing is written that the directory does not say.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
@@ -99,6 +102,9 @@ fn the_file_is_its_owner_s_alone_unless_told_otherwise_and_replaced_in_one_step(
     assert_eq!(desk.names(), ["r.cdb", "rules"]);
 }
 
+/// Breaks what stands at a path, or puts something odd there.
+type Spoil = fn(&Path);
+
 /// Compiles a directory that was spoiled: an error that names `named`, and nothing changes.
 #[track_caller]
 fn assert_refused(desk: &Desk, words: &[&str]) {
@@ -112,7 +118,7 @@ fn assert_refused(desk: &Desk, words: &[&str]) {
 
 #[test]
 fn what_would_refuse_a_connection_is_an_error_that_names_it() {
-    let spoilers: [(&str, fn(&Path)); 9] = [
+    let spoilers: [(&str, Spoil); 9] = [
         ("uid/1000/allow is writable by", |path| {
             set_mode(path, 0o666)
         }),
@@ -214,14 +220,71 @@ fn a_place_that_cannot_be_written_is_an_error() {
 }
 
 #[test]
+fn rules_that_are_swapped_meanwhile_are_never_mixed() {
+    let desk = Desk::new();
+    for (name, value) in [("old", "1"), ("new", "2")] {
+        for uid in 0..40 {
+            desk.file(&format!("{name}/uid/{uid}/allow"), "");
+            desk.file(&format!("{name}/uid/{uid}/env/V"), value);
+        }
+        // Of either, one key is the other's lack.
+        desk.file(&format!("{name}/uid/only-{name}/deny"), "");
+    }
+    symlink("old", desk.path("rules")).unwrap();
+    let done = AtomicBool::new(false);
+    let mut made = 0;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for name in ["new", "old"].iter().cycle() {
+                symlink(name, desk.path("link")).unwrap();
+                fs::rename(desk.path("link"), desk.path("rules")).unwrap();
+                std::thread::sleep(Duration::from_millis(30));
+                if done.load(Ordering::Acquire) {
+                    return;
+                }
+            }
+        });
+        let _done = SetOnDrop(&done);
+        for _ in 0..60 {
+            let told = desk.doorward(["compile", "rules", "r.cdb"]);
+            if told.code == Some(0) {
+                made += 1;
+                let found = records(&desk, "r.cdb");
+                let others = found.keys().filter(|key| key.contains("only"));
+                let values: BTreeSet<_> = found.values().filter(|value| **value != DENY).collect();
+                assert_eq!(
+                    (others.count(), values.len(), found.len()),
+                    (1, 1, 41),
+                    "{found:?}"
+                );
+            } else {
+                told.assert(111, &["changed while it was read"]);
+            }
+        }
+    });
+    println!("{made} of 60 were made");
+}
+
+/// Ends the other thread even if this one panics.
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+#[test]
 fn a_signal_leaves_nothing_half_made() {
+    need!("nice");
     let desk = Desk::new();
     desk.file("rules/uid/0/allow", "");
     // Enough to be at it for a while.
     for uid in 1..20_000 {
         symlink("0", desk.path(&format!("rules/uid/{uid}"))).unwrap();
     }
-    let mut command = Command::new(doorward());
+    let mut command = Command::new("nice");
+    command.args(["-n", "19"]).arg(doorward());
     command.args(["rules", "compile", "rules", "r.cdb"]);
     command.current_dir(desk.0.dir()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();

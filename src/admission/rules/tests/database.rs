@@ -177,6 +177,38 @@ fn a_broken_record_denies_whatever_the_next_keys_say() {
 }
 
 #[test]
+fn a_value_that_is_longer_than_any_rule_is_not_even_read() {
+    let tree = Tree::new();
+    let long = [b"D".as_slice(), &[b'x'; 8197]].concat();
+    let path = tree.database(
+        "r.cdb",
+        &database([("uid/1", &*long), ("uid/2", &long[..8197])]),
+    );
+    let rules = Database::open(&path).unwrap();
+    assert!(cause(rules.judge(&asker(1))).contains("a value is longer than 8197 bytes"));
+    assert_eq!(rules.judge(&asker(2)), Answer::Deny("uid/2".into()));
+}
+
+#[test]
+fn what_was_opened_at_a_reload_is_not_replaced_by_what_was_opened_before() {
+    let tree = Tree::new();
+    let path = tree.database("r.cdb", &database([]));
+    let rules = Stored::open(path.clone()).unwrap();
+    fs::remove_file(&path).unwrap();
+    rules.open_again().unwrap_err();
+    let closed = crate::admission::current(&rules.source);
+    tree.database("r.cdb", &database([("uid/1", DENY)]));
+    rules.open_again().unwrap();
+    // Another thread found it closed, and opens what stands there only now.
+    tree.database("r.cdb", &database([("uid/1", ALLOW)]));
+    assert_eq!(
+        rules.judge_opened(&asker(1), &closed),
+        Answer::Deny("uid/1".into())
+    );
+    assert_eq!(rules.judge(&asker(1)), Answer::Deny("uid/1".into()));
+}
+
+#[test]
 fn of_two_records_with_one_key_the_first_counts() {
     let tree = Tree::new();
     let path = tree.database("r.cdb", &database([("uid/1", DENY), ("uid/1", ALLOW)]));

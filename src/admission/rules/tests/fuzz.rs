@@ -119,14 +119,12 @@ fn is_said(bytes: &[u8], key: &str, grant: &Grant) -> bool {
     let stands = |at: usize| {
         let number =
             |at: usize| Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?) as usize);
-        let length = number(at)?;
-        let value = bytes.get(at + 8 + length..)?.get(..number(at + 4)?)?;
-        if bytes.get(at + 8..at + 8 + length)? != key.as_bytes() {
+        if number(at)? != key.len() || !bytes.get(at + 8..)?.starts_with(key.as_bytes()) {
             return None;
         }
-        decode(value)
-            .ok()
-            .filter(|record| record.clone().answer(key) == Answer::Allow(grant.clone()))
+        let value = bytes.get(at + 8 + key.len()..)?.get(..number(at + 4)?)?;
+        let record = decode(value).ok()?;
+        (record.answer(key) == Answer::Allow(grant.clone())).then_some(())
     };
     (2048..bytes.len()).any(|at| stands(at).is_some())
 }
