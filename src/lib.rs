@@ -51,6 +51,8 @@ mod cli;
 #[cfg(feature = "cli")]
 mod clock;
 #[cfg(feature = "cli")]
+mod convert;
+#[cfg(feature = "cli")]
 mod delivery;
 #[cfg(feature = "cli")]
 mod exit;

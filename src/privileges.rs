@@ -48,30 +48,58 @@ fn account(option: &str, name: &str) -> exit::Result<names::Found> {
 pub(crate) fn identity(option: &str, text: &str) -> exit::Result<Identity> {
     let (user, group) = split(text);
     let group = group.map(|group| group_of(option, group)).transpose()?;
-    let found = match names::number(user) {
+    let (_, identity) = identity_of(option, user, group)?;
+    identity.ok_or_else(|| {
+        exit::wrong_use(format!(
+            "{option}: {user} has no account, so it needs a group: {user}:GROUP"
+        ))
+    })
+}
+
+/// The same of a user and a group that were given apart, with the account's name if there is one.
+pub(crate) fn user_and_group(
+    user: (&str, &str),
+    group: (&str, Option<&str>),
+) -> exit::Result<(Option<String>, Identity)> {
+    let gid = group.1.map(|name| group_of(group.0, name)).transpose()?;
+    let (name, identity) = identity_of(user.0, user.1, gid)?;
+    let identity = identity.ok_or_else(|| {
+        exit::wrong_use(format!(
+            "{} {}: there is no such account, so it needs {}",
+            user.0, user.1, group.0
+        ))
+    });
+    Ok((name, identity?))
+}
+
+/// The name of the account, if there is one, and its ids; `None` for a number without an account or a group.
+fn identity_of(
+    option: &str,
+    user: &str,
+    group: Option<u32>,
+) -> exit::Result<(Option<String>, Option<Identity>)> {
+    let number = names::number(user);
+    let found = match number {
         Some(uid) => names::user_of(uid).unable(format!("look up the user {user}"))?,
         None => Some(account(option, user)?),
     };
-    match (found, names::number(user), group) {
-        (Some(found), _, group) => {
-            let gid = group.unwrap_or(found.gid);
-            let groups = names::groups_of(&found.name, gid)
-                .unable(format!("look up the groups of {user}"))?;
-            Ok(Identity {
-                uid: found.uid,
-                gid,
-                groups,
-            })
-        }
-        (None, Some(uid), Some(gid)) => Ok(Identity {
+    let Some(found) = found else {
+        let identity = number.zip(group).map(|(uid, gid)| Identity {
             uid,
             gid,
             groups: vec![gid],
-        }),
-        _ => Err(exit::wrong_use(format!(
-            "{option}: {user} has no account, so it needs a group: {user}:GROUP"
-        ))),
-    }
+        });
+        return Ok((None, identity));
+    };
+    let gid = group.unwrap_or(found.gid);
+    let groups =
+        names::groups_of(&found.name, gid).unable(format!("look up the groups of {user}"))?;
+    let identity = Identity {
+        uid: found.uid,
+        gid,
+        groups,
+    };
+    Ok((Some(found.name), Some(identity)))
 }
 
 /// Becomes `identity`: supplementary groups, gid, uid, in this order, and looks whether it is so.

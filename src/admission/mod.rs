@@ -17,12 +17,14 @@ pub(crate) use deny_text::tell_refused;
 pub(crate) use limits::{Full, Limits, Rate};
 pub(crate) use peer::{Mapping, Peer, User, UserIs};
 pub(crate) use room::Room;
-pub(crate) use rules::{Answer, Asker, Grant, RuleTree};
+pub(crate) use rules::{
+    Answer, Asker, Change, Database, Form, Grant, Record, RuleTree, Stored, Writer, encode, value,
+};
 pub(crate) use servers::Servers;
+pub(crate) use trust::escaped;
 pub(crate) use who::{Effect, List, Who};
 
 use std::fmt::{self, Display};
-use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// Why a peer is refused, in the words of `reason=`.
@@ -52,7 +54,7 @@ pub(crate) enum RuleName {
     Fixed(&'static str),
     /// An option, as it was given.
     Option(Arc<str>),
-    /// A key of the rules directory.
+    /// A key of the stored rules.
     Key(String),
 }
 
@@ -95,11 +97,8 @@ pub(crate) enum Rules {
     None,
     /// `--allow` and `--deny`; exchanged whole when names are resolved again.
     Options(RwLock<Arc<List>>),
-    /// `--rules DIR`, read at each connection.
-    Tree {
-        path: PathBuf,
-        tree: RwLock<Arc<RuleTree>>,
-    },
+    /// `--rules`: a directory, read at each connection, or a database.
+    Stored(Stored),
 }
 
 impl Rules {
@@ -107,7 +106,7 @@ impl Rules {
         match self {
             Rules::None => Verdict::allow(RuleName::Fixed("none")),
             Rules::Options(list) => current(list).judge(peer),
-            Rules::Tree { tree, .. } => match current(tree).judge(&peer.asker()) {
+            Rules::Stored(stored) => match stored.judge(&peer.asker()) {
                 Answer::Allow(Grant { key, env, exec }) => Verdict::Allow {
                     rule: RuleName::Key(key),
                     env,
@@ -124,7 +123,7 @@ impl Rules {
     pub(crate) fn fail(&self, asker: &Asker) -> bool {
         match self {
             Rules::None | Rules::Options(_) => false,
-            Rules::Tree { tree, .. } => matches!(current(tree).judge(asker), Answer::Failed(_)),
+            Rules::Stored(stored) => matches!(stored.judge(asker), Answer::Failed(_)),
         }
     }
 }

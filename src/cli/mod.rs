@@ -7,6 +7,7 @@ mod args;
 mod descriptors;
 mod open_rules;
 mod plan;
+mod rules;
 mod serve;
 mod start_line;
 
@@ -119,7 +120,7 @@ pub fn main(words: Vec<OsString>) -> u8 {
     let parsed = parse(words.iter().cloned());
     let standard = match &parsed {
         Ok(Arguments {
-            command: Command::Connect(_) | Command::Relay(_),
+            command: Command::Connect(_) | Command::Relay(_) | Command::Rules(_),
         }) => Standard::Passed,
         Ok(Arguments {
             command: Command::Activate(_) | Command::Bind(_),
@@ -185,6 +186,7 @@ fn run(command: Command, parent: Parent) -> exit::Result<u8> {
         Command::Connect(words) => chain::connect(plan::connect(words)?),
         Command::Relay(words) => chain::relay(plan::relay(words)?),
         Command::Admit(words) => admit::run(*words, parent),
+        Command::Rules(task) => rules::run(plan::rule_task(task)?),
     }
 }
 
@@ -209,10 +211,12 @@ fn parse(words: impl Iterator<Item = OsString>) -> Result<args::Arguments, clap:
 fn parse_with(command: clap::Command, words: &[OsString]) -> Result<args::Arguments, clap::Error> {
     let matches = command.try_get_matches_from(words)?;
     let mut arguments = args::Arguments::from_arg_matches(&matches)?;
-    if let Some((_, matches)) = matches.subcommand()
-        && let Some(rules) = arguments.command.rules()
-    {
-        rules.take_order(matches);
+    if let Some(rules) = arguments.command.rules() {
+        let mut innermost = &matches;
+        while let Some((_, matches)) = innermost.subcommand() {
+            innermost = matches;
+        }
+        rules.take_order(innermost);
     }
     Ok(arguments)
 }

@@ -2,11 +2,11 @@
 #![forbid(unsafe_code)]
 
 use super::plan::RuleSource;
-use crate::admission::{List, RuleTree, Rules};
+use crate::admission::{List, Rules, Stored};
 use crate::exit::{self, wrong_use};
 use std::sync::{Arc, RwLock};
 
-/// Opens the rules, or resolves their names.
+/// Opens the rules, with the credentials of this moment.
 pub(super) fn rules(source: RuleSource) -> exit::Result<Rules> {
     match source {
         RuleSource::None => Ok(Rules::None),
@@ -14,12 +14,6 @@ pub(super) fn rules(source: RuleSource) -> exit::Result<Rules> {
             let list = List::resolve(&options).map_err(wrong_use)?;
             Ok(Rules::Options(RwLock::new(Arc::new(list))))
         }
-        RuleSource::Directory(path) => {
-            let tree = RuleTree::open(&path).map_err(exit::system)?;
-            Ok(Rules::Tree {
-                path,
-                tree: RwLock::new(Arc::new(tree)),
-            })
-        }
+        RuleSource::Stored(path) => Stored::open(path).map(Rules::Stored).map_err(exit::system),
     }
 }

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::control::Control;
-use crate::admission::{self, RuleTree, Rules};
+use crate::admission::{self, Rules};
 use crate::report::{error, event, warning};
 use sd_notify::NotifyState;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -74,10 +74,11 @@ fn reload_rules(rules: &Rules) {
             let again = admission::current(list).resolve_again();
             admission::exchange(list, again);
         }
-        Rules::Tree { path, tree } => match RuleTree::open(path) {
-            Ok(again) => admission::exchange(tree, again),
-            // Asking the old one fails alike for as long as this lasts: nobody is admitted by it.
-            Err(cause) => error!("unable to open the rules again: {cause}"),
-        },
+        Rules::Stored(stored) => {
+            // Nobody is admitted then, for as long as it lasts.
+            if let Err(cause) = stored.open_again() {
+                error!("unable to open the rules again: {cause}");
+            }
+        }
     }
 }

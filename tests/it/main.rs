@@ -10,6 +10,7 @@
 //! | `life` | from readiness to the end: signals, reload, drain, watchdog, status, logs, overload, bad input |
 //! | `admission` | who is it, may it, is there room: rules, limits, refusals |
 //! | `admit` | one connection checked in a chain, under every parent that gives one |
+//! | `rules` | `doorward rules`, and rules in a database |
 //! | `delivery` | what a child gets and how it ends |
 //! | `bind`, `activate` | a listening socket for the program itself, at once or at the first client; datagram sockets |
 //! | `clients` | other programs as clients of `spawn`, and s6-connlimit behind it |
@@ -51,6 +52,7 @@ mod manual;
 mod programs;
 mod regression;
 mod relay;
+mod rules;
 mod runit;
 mod s6;
 mod source;

@@ -17,8 +17,17 @@ struct Entry {
 }
 
 /// The commands that there are.
-const COMMANDS: [&str; 7] = [
-    "spawn", "handoff", "activate", "admit", "bind", "connect", "relay",
+const COMMANDS: [&str; 10] = [
+    "spawn",
+    "handoff",
+    "activate",
+    "admit",
+    "bind",
+    "connect",
+    "relay",
+    "rules check",
+    "rules compile",
+    "rules dump",
 ];
 
 fn page() -> String {
@@ -93,9 +102,15 @@ fn help(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// The help of a command, or of a part of one.
+fn help_of(command: &str) -> String {
+    let words: Vec<&str> = command.split(' ').chain(["--help"]).collect();
+    help(&words)
+}
+
 /// The options that `--help` lists (its lines that begin with one).
 fn options_of_help() -> BTreeSet<String> {
-    let help = COMMANDS.map(|command| help(&[command, "--help"])).concat() + &help(&["--help"]);
+    let help = COMMANDS.map(help_of).concat() + &help(&["--help"]);
     let tags = help.lines().filter(|line| line.trim().starts_with('-'));
     tags.flat_map(|line| options(line.split(" <").next().unwrap_or(line)))
         .collect()
@@ -140,7 +155,7 @@ fn every_option_that_the_page_or_the_readme_speaks_of_exists() {
 
 #[test]
 fn defaults_of_the_man_page_are_those_of_the_help() {
-    let help = COMMANDS.map(|command| help(&[command, "--help"])).concat();
+    let help = COMMANDS.map(help_of).concat();
     let mut compared = 0;
     for entry in entries(&section(".SH OPTIONS")) {
         let Some(option) = entry.tag.split(' ').next() else {
@@ -170,7 +185,7 @@ fn exit_status_is_what_the_page_and_the_help_say() {
         .collect();
     let mut helped = BTreeSet::new();
     for command in COMMANDS {
-        let help = help(&[command, "--help"]);
+        let help = help_of(command);
         helped.extend(numbers(help.split("Exit status: ").nth(1).unwrap()));
     }
     assert_eq!(told, helped);

@@ -4,11 +4,13 @@
 mod admit;
 mod chain;
 mod options;
+mod rules;
 mod serve;
 
 pub(super) use admit::Admit;
 pub(super) use chain::{Bind, Connect, Relay};
 pub(super) use options::{Connection, Kept, Log, Node, Rules, SocketItself, Sockets};
+pub(super) use rules::{Check, Compile, RuleTask};
 pub(super) use serve::{Activate, Common, Handoff, ReadyWhen, Spawn};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -66,7 +68,13 @@ pub(super) enum Command {
     ///
     /// The end of either direction is passed on, and it ends when both have. To be run by doorward connect or another UCSPI client.
     Relay(Relay),
+    /// Tells what rules say of a user, and makes a database of a rules directory and back
+    #[command(subcommand, after_help = EXIT_STATUS_OF_RULES)]
+    Rules(RuleTask),
 }
+
+const EXIT_STATUS_OF_RULES: &str = "\
+Exit status: 0 admitted, or done; 1 refused; 100 wrong use; 101 a bug; 111 rules that are not as they must be, or a system call failed.";
 
 impl Command {
     /// `-v` and `-q`, where the command logs what it does.
@@ -76,7 +84,7 @@ impl Command {
             Command::Handoff(handoff) => Some(&handoff.common.log),
             Command::Activate(activate) => Some(&activate.log),
             Command::Admit(admit) => Some(&admit.log),
-            Command::Bind(_) | Command::Connect(_) | Command::Relay(_) => None,
+            Command::Bind(_) | Command::Connect(_) | Command::Relay(_) | Command::Rules(_) => None,
         }
     }
 
@@ -86,9 +94,12 @@ impl Command {
             Command::Spawn(spawn) => Some(&mut spawn.common.rules),
             Command::Handoff(handoff) => Some(&mut handoff.common.rules),
             Command::Admit(admit) => Some(&mut admit.rules),
-            Command::Activate(_) | Command::Bind(_) | Command::Connect(_) | Command::Relay(_) => {
-                None
-            }
+            Command::Rules(RuleTask::Check(check)) => Some(&mut check.rules),
+            Command::Activate(_)
+            | Command::Bind(_)
+            | Command::Connect(_)
+            | Command::Relay(_)
+            | Command::Rules(_) => None,
         }
     }
 }

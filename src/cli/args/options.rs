@@ -43,9 +43,22 @@ pub(in crate::cli) struct Node {
     /// Type of the socket; dgram is for bind and activate [default: what is inherited, else stream]
     #[arg(long = "type", value_name = "TYPE", value_enum)]
     pub(in crate::cli) kind: Option<Type>,
+    #[command(flatten)]
+    pub(in crate::cli) run_as: RunAs,
+}
+
+/// Who serves.
+#[derive(Args, Debug)]
+pub(in crate::cli) struct RunAs {
     /// User to become before the first client gets in, with its groups [default: stay who started it]
     #[arg(long, value_name = "USER[:GROUP]")]
-    pub(in crate::cli) run_as: Option<String>,
+    run_as: Option<String>,
+}
+
+impl RunAs {
+    pub(in crate::cli) fn as_deref(&self) -> Option<&str> {
+        self.run_as.as_deref()
+    }
 }
 
 /// Who may come in.
@@ -60,9 +73,9 @@ pub(in crate::cli) struct Rules {
     /// Refuse WHO, as in --allow; repeatable
     #[arg(long, value_name = "WHO")]
     pub(in crate::cli) deny: Vec<String>,
-    /// Rules directory in the format of s6-ipcserver-access -i, read at each connection; who matches none is refused; not with
-    /// --allow or --deny
-    #[arg(long, value_name = "DIR")]
+    /// Rules directory (read at each connection) or cdb file (kept open, opened again at SIGHUP) in the formats of
+    /// s6-ipcserver-access -i and -x; who matches none is refused; not with --allow or --deny
+    #[arg(long, value_name = "PATH")]
     pub(in crate::cli) rules: Option<PathBuf>,
     /// Text to send, with a newline, to whoever is refused [default: none]
     #[arg(long, value_name = "TEXT")]

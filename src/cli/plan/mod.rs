@@ -4,12 +4,14 @@
 mod activate;
 mod admit;
 mod chain;
+mod rules;
 mod serve;
 mod sockets;
 
 pub(super) use activate::{ActivatePlan, activate};
 pub(super) use admit::admit;
 pub(super) use chain::{bind, connect, relay};
+pub(super) use rules::{CheckPlan, RulePlan, rule_task};
 pub(super) use serve::{BackendSource, DeliveryPlan, HandoffPlan, ServePlan, handoff, spawn};
 
 use super::args::{Connection, Kept, Log, Rules};
@@ -37,7 +39,8 @@ pub(super) enum RuleSource {
     None,
     /// In order, each with its text for `rule=`.
     Options(Vec<(Effect, Who, String)>),
-    Directory(PathBuf),
+    /// A directory or a database.
+    Stored(PathBuf),
 }
 
 /// `-v` and `-q`.
@@ -168,7 +171,7 @@ fn rules(words: &Rules) -> Result<RuleSource> {
                 "--rules and {option} {who} make no sense together: one source of rules at a time"
             )))
         }
-        (Some(directory), None) => Ok(RuleSource::Directory(directory.clone())),
+        (Some(path), None) => Ok(RuleSource::Stored(path.clone())),
         (None, None) => Ok(RuleSource::None),
         (None, Some(_)) => {
             let option = |(allows, text): &(bool, String)| {

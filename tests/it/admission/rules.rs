@@ -112,14 +112,18 @@ fn a_missing_directory_at_the_start_is_fatal() {
 }
 
 #[test]
-fn a_file_instead_of_a_directory_is_a_clear_error() {
+fn a_file_that_is_no_database_is_a_clear_error() {
     let door = reachable();
     let rules = door.path("rules");
     fs::write(&rules, "").unwrap();
     let outcome = door.args(["--rules".into(), rules.clone()]).fails(["true"]);
     outcome.assert(
         111,
-        ["doorward: fatal: ", rules.to_str().unwrap(), "irectory"],
+        [
+            "doorward: fatal: rules file ",
+            rules.to_str().unwrap(),
+            "is no database of rules",
+        ],
     );
 }
 

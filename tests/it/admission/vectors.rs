@@ -1,4 +1,4 @@
-//! The trees of tests/vectors/accessrules.tar.gz, through the binary: what the real s6 did with each peer, ours must do.
+//! The trees and databases of tests/vectors/accessrules.tar.gz, through the binary: what the real s6 did with each peer, ours must do.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,11 +9,30 @@ use std::process::Command;
 use super::reachable;
 use crate::support::{Door, Scratch, Served, User};
 
-/// Where ours denies on purpose: a file that is longer than 4,095 bytes, which s6 cuts.
-const TOO_LONG: [&str; 2] = ["14-env-longvalue", "15-exec-4096"];
+/// Where ours denies on purpose: the backend, the vector and the peer's uid (any where it is empty).
+const DENIED: [(&str, &str, &str); 4] = [
+    // A file that is longer than 4,095 bytes, or may have been, is cut by s6.
+    ("fs", "14-env-longvalue", ""),
+    ("fs", "15-exec-4096", ""),
+    ("cdb", "15-exec-4096", ""),
+    // Variables without their last zero byte, to which s6 glues what comes next.
+    ("cdb", "17-bad-values", "10"),
+];
+
+/// What cannot be opened at all: a service does not start with it, where s6-ipcserver-access fails at a connection.
+const NO_DATABASE: [&str; 2] = ["18-not-a-cdb", "19-truncated-cdb"];
 
 #[test]
 fn the_trees_decide_and_change_the_environment_as_with_s6() {
+    assert_as_with_s6("fs", "rules", 47);
+}
+
+#[test]
+fn the_databases_decide_and_change_the_environment_as_with_s6() {
+    assert_as_with_s6("cdb", "rules.cdb", 66);
+}
+
+fn assert_as_with_s6(backend: &str, source: &str, count: usize) {
     need!(root, "tar", "execlineb");
     let scratch = Scratch::new();
     let archive = concat!(
@@ -27,7 +46,7 @@ fn the_trees_decide_and_change_the_environment_as_with_s6() {
     let mut folders: Vec<_> = fs::read_dir(scratch.path("accessrules"))
         .unwrap()
         .map(|entry| entry.unwrap().path())
-        .filter(|folder| folder.join("rules").is_dir())
+        .filter(|folder| folder.join(source).exists())
         .collect();
     folders.sort();
 
@@ -35,26 +54,36 @@ fn the_trees_decide_and_change_the_environment_as_with_s6() {
     for folder in folders {
         let expected = fs::read_to_string(folder.join("expect.tsv")).unwrap();
         let mut doors = BTreeMap::new();
-        for row in expected.lines().filter(|row| row.starts_with("fs\t")) {
+        for row in expected
+            .lines()
+            .filter(|row| row.split('\t').next() == Some(backend))
+        {
             let fields: Vec<&str> = row.split('\t').collect();
+            rows += 1;
+            let rules = folder.join(source);
+            if NO_DATABASE.iter().any(|name| folder.ends_with(name)) {
+                let door = reachable().args(["--rules".into(), rules]);
+                door.fails(["true"])
+                    .assert(111, ["is no database of rules"]);
+                continue;
+            }
             let run = (fields[1].to_owned(), fields[2].to_owned());
             let door = doors
                 .entry(run)
-                .or_insert_with_key(|(uid, gid)| serve(&folder, uid, gid));
+                .or_insert_with_key(|(uid, gid)| serve(&rules, uid, gid));
             check(door, &folder, &fields);
-            rows += 1;
         }
     }
-    assert_eq!(rows, 47);
+    assert_eq!(rows, count);
 }
 
 /// Prints its environment, in the starting environment of the vectors as far as a connection allows.
-fn serve(folder: &Path, uid: &str, gid: &str) -> Served {
+fn serve(rules: &Path, uid: &str, gid: &str) -> Served {
     let door: Door = reachable();
     door.env("PATH", "/usr/bin:/bin")
         .env("UNSETME", "1")
         .env("OVERRIDE", "old")
-        .args(["--inetd".into(), "--rules".into(), folder.join("rules")])
+        .args(["--inetd".as_ref(), "--rules".as_ref(), rules.as_os_str()])
         .args(["--run-as".to_owned(), format!("{uid}:{gid}")])
         .serve(["env", "-0"])
 }
@@ -62,13 +91,16 @@ fn serve(folder: &Path, uid: &str, gid: &str) -> Served {
 #[track_caller]
 fn check(door: &Served, folder: &Path, fields: &[&str]) {
     let vector = folder.file_name().unwrap().to_str().unwrap();
-    let [_, _, _, uid, gid, decision, _, _, exec, changes] = fields[..] else {
+    let [backend, _, _, uid, gid, decision, _, _, exec, changes] = fields[..] else {
         panic!("{fields:?}")
     };
     let user = User::new(uid.parse().unwrap(), gid.parse().unwrap());
     let text = door.connect_as(&user).read_to_end();
     let context = format!("{vector} {fields:?}:\n{}", door.log().join("\n"));
-    if decision != "allow" || TOO_LONG.contains(&vector) {
+    let is_departure = DENIED.iter().any(|(source, name, peer)| {
+        (*source, *name) == (backend, vector) && (peer.is_empty() || *peer == uid)
+    });
+    if decision != "allow" || is_departure {
         assert_eq!(String::from_utf8_lossy(&text), "", "{context}");
         door.wait_log(&format!("deny user={uid} group={gid} "));
         return;

@@ -1,16 +1,22 @@
-//! The rules directory, tried against real trees below the system's temporary directory.
+//! The stored rules, tried against real trees and files below the system's temporary directory.
 //!
 //! - vectors: what s6 answers to the trees of tests/vectors, and where we depart
 //! - contents: sizes, odd files and names, what `env` and `exec` give
 //! - trust: who may write what
 //! - change: trees that change between two connections, and while they are read
 //! - nobody: what root's rules say to a doorward without rights
+//! - database: rules in a cdb file
+//! - same: a directory and the database made of it
+//! - fuzz: databases with flaws made at random
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod change;
 mod contents;
+mod database;
+mod fuzz;
 mod nobody;
+mod same;
 mod trust;
 mod vectors;
 

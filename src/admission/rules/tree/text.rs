@@ -5,8 +5,8 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::{SFlag, fstat};
 use nix::unistd::read as read_some;
 
-use super::super::trust::{Fault, kind, uninterrupted};
 use super::place::Site;
+use crate::admission::trust::{Fault, kind, uninterrupted};
 
 /// How long such a file may be, in bytes.
 const MAX_TEXT: usize = 4095;

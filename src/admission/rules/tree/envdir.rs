@@ -7,18 +7,16 @@ use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
-use super::super::trust::Fault;
 use super::Trouble;
 use super::place::Site;
 use super::text;
+use crate::admission::rules::Change;
+use crate::admission::trust::Fault;
 
 /// How much all variables may take, each as NAME=VALUE or NAME and a zero byte.
 const MAX_TOTAL: usize = 16 * 1024;
 /// How many names are looked at, those included that are skipped.
 const MAX_ENTRIES: usize = 4096;
-
-/// A name, and what to set it to; `None` removes it.
-type Change = (Vec<u8>, Option<Vec<u8>>);
 
 /// Reads the `env` of the key whose directory `key` is, in no particular order. `None`: it is not there.
 /// # Errors
@@ -97,7 +95,7 @@ fn grown(total: usize, by: usize, path: &[u8]) -> Result<usize, Fault> {
 }
 
 /// What a file says: its first line without trailing blanks, zero bytes as newlines; an empty file says "remove".
-fn value(text: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn value(text: &[u8]) -> Option<Vec<u8>> {
     let line = text
         .split(|&byte| byte == b'\n')
         .next()

@@ -9,7 +9,7 @@ use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 use nix::unistd::{AccessFlags, faccessat};
 
-use super::super::trust::{Fault, Trust, kind, uninterrupted};
+use crate::admission::trust::{Fault, Trust, kind, uninterrupted};
 
 /// A trusted directory of the tree, in which names are looked up.
 #[derive(Clone, Copy)]

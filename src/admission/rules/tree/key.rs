@@ -6,10 +6,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::fcntl::OFlag;
 use nix::unistd::AccessFlags;
 
-use super::super::trust::{Fault, Trust};
 use super::place::{Place, Site};
 use super::root::Root;
-use super::{Answer, Grant, Trouble, envdir, text};
+use super::{Trouble, envdir, text};
+use crate::admission::rules::Record;
+use crate::admission::trust::{Fault, Trust};
 
 /// To look up names in a directory, and nothing else.
 const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY);
@@ -52,8 +53,8 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
-    /// What `key` answers; `None` if it is not there or has neither `allow` nor `deny`.
-    pub(super) fn ask(&mut self, key: &str) -> Result<Option<Answer>, Trouble> {
+    /// What `key` holds; `None` if it is not there or has neither `allow` nor `deny`.
+    pub(super) fn ask(&mut self, key: &str) -> Result<Option<Record>, Trouble> {
         let Some((branch_name, leaf)) = key.split_once('/') else {
             return Ok(None);
         };
@@ -66,17 +67,34 @@ impl<'a> Scan<'a> {
             Some(known) => known,
             None => branch(self.site, branch_name.as_bytes())?,
         };
-        match seen.insert(known) {
+        seen.insert(known)
+            .record(self.site, branch_name.as_bytes(), leaf.as_bytes())
+    }
+}
+
+/// What `key` holds, whatever its name; asked once, where a [`Scan`] asks for several.
+pub(super) fn record(site: Site<'_>, key: &[u8]) -> Result<Option<Record>, Trouble> {
+    let mut parts = key.splitn(2, |&byte| byte == b'/');
+    match (parts.next(), parts.next()) {
+        (Some(name), Some(leaf)) => branch(site, name)?.record(site, name, leaf),
+        _ => Ok(None),
+    }
+}
+
+impl Branch {
+    /// What the key `leaf` holds in this branch, which stands at `name` in `site`.
+    fn record(&self, site: Site<'_>, name: &[u8], leaf: &[u8]) -> Result<Option<Record>, Trouble> {
+        match self {
             Branch::Absent => Ok(None),
-            Branch::Plain => answer(self.site, key.as_bytes(), key),
+            Branch::Plain => record_at(site, &[name, b"/", leaf].concat()),
             Branch::Linked(dir) => {
-                let path = self.site.path_of(branch_name.as_bytes());
+                let path = site.path_of(name);
                 let site = Site {
-                    trust: self.site.trust,
+                    trust: site.trust,
                     dir: dir.as_fd(),
                     path: &path,
                 };
-                answer(site, leaf.as_bytes(), key)
+                record_at(site, leaf)
             }
         }
     }
@@ -94,8 +112,8 @@ fn branch(site: Site<'_>, name: &[u8]) -> Result<Branch, Fault> {
     }
 }
 
-/// What the key answers that is found at `path` in `site`.
-fn answer(site: Site<'_>, path: &[u8], name: &str) -> Result<Option<Answer>, Trouble> {
+/// What the key holds that is found at `path` in `site`.
+fn record_at(site: Site<'_>, path: &[u8]) -> Result<Option<Record>, Trouble> {
     let Some(place) = site.find(path)? else {
         return Ok(None);
     };
@@ -104,7 +122,6 @@ fn answer(site: Site<'_>, path: &[u8], name: &str) -> Result<Option<Answer>, Tro
     // The path that the rule was asked by, not the one that a link led to.
     let shown = site.path_of(path);
     let key = Key {
-        name,
         place: &place,
         site: Site {
             trust: site.trust,
@@ -112,26 +129,25 @@ fn answer(site: Site<'_>, path: &[u8], name: &str) -> Result<Option<Answer>, Tro
             path: &shown,
         },
     };
-    key.answer()
+    key.record()
 }
 
 /// The directory of a key, trusted and open.
 struct Key<'a> {
-    name: &'a str,
     place: &'a Place<'a>,
     site: Site<'a>,
 }
 
 impl Key<'_> {
-    fn answer(&self) -> Result<Option<Answer>, Trouble> {
+    fn record(&self) -> Result<Option<Record>, Trouble> {
         if self.stands(b"allow")? {
             // A grant must not lack what was being removed, nor what was being put there.
             let grant = self.grant();
             self.check_unchanged()?;
-            return Ok(Some(Answer::Allow(grant?)));
+            return grant.map(Some);
         }
         if self.stands(b"deny")? {
-            return Ok(Some(Answer::Deny(self.name.to_owned())));
+            return Ok(Some(Record::Deny));
         }
         // `deny` may have become `allow` between the two looks: never pass over such a key.
         self.check_unchanged()?;
@@ -151,14 +167,10 @@ impl Key<'_> {
         }
     }
 
-    fn grant(&self) -> Result<Grant, Trouble> {
+    fn grant(&self) -> Result<Record, Trouble> {
         let env = envdir::read(self.site)?.unwrap_or_default();
-        let exec = text::read(self.site, b"exec")?.and_then(program);
-        Ok(Grant {
-            key: self.name.to_owned(),
-            env,
-            exec,
-        })
+        let exec = text::read(self.site, b"exec")?.unwrap_or_default();
+        Ok(Record::Allow { env, exec })
     }
 
     fn check_unchanged(&self) -> Result<(), Trouble> {
@@ -168,15 +180,4 @@ impl Key<'_> {
             Err(Trouble::Changed)
         }
     }
-}
-
-/// The text to run: up to its first zero byte, as an argument of execlineb. An empty file is none at all.
-fn program(mut text: Vec<u8>) -> Option<Vec<u8>> {
-    if text.is_empty() {
-        return None;
-    }
-    if let Some(end) = text.iter().position(|&byte| byte == 0) {
-        text.truncate(end);
-    }
-    Some(text)
 }

@@ -13,8 +13,8 @@ use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::sys::stat::{FileStat, SFlag, fstatat};
 use nix::unistd::AccessFlags;
 
-use super::super::trust::{Fault, Trust, kind, uninterrupted};
 use super::place::Site;
+use crate::admission::trust::{Fault, Trust, kind, uninterrupted};
 
 /// Where the rules are, and the directory that was found there last.
 #[derive(Debug)]
