@@ -29,7 +29,8 @@
 //! # Inside
 //! One connection's way is the shape of the crate: `source` (bind or inherit) -> `admission` (who is it, may it, is there room) ->
 //! `delivery` (spawn a child, hand off to a backend). `serve` walks it, once for every connection; `chain` are the
-//! commands that become their program, and `relay` what one does that has none; `cli` turns a command line into a plan and runs it; `sys` is the fence around all unsafe code.
+//! commands that become their program, and `relay` what one does that has none; `call` runs one for somebody else; `cli` turns a
+//! command line into a plan and runs it; `sys` is the fence around all unsafe code.
 
 // A test that panics has done its work.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
@@ -44,6 +45,8 @@ mod variables;
 
 #[cfg(feature = "cli")]
 mod admission;
+#[cfg(feature = "cli")]
+mod call;
 #[cfg(feature = "cli")]
 mod chain;
 #[cfg(feature = "cli")]

@@ -1,6 +1,11 @@
 //! The names of the variables that doorward manages: what it sets itself, and what was meant for it alone.
 #![forbid(unsafe_code)]
 
+/// The names that rules have set or removed, each after the other with `=` between them, which stands in no name. For `answer`, which takes
+/// none of them from a caller.
+#[cfg(feature = "cli")]
+pub(crate) const RULE_NAMES: &str = "DOORWARD_RULE_NAMES";
+
 /// What doorward sets behind the prefix (`IPC` or what `--proto` says).
 const CONNECTION: [&str; 8] = [
     "REMOTEEUID",

@@ -25,13 +25,13 @@ pub(crate) struct Dial {
 
 impl Dial {
     /// When the limit is over, counted from now. A deadline beyond the end of time is none.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         let limit = self.limit?;
         Instant::now().checked_add(limit)
     }
 
     /// A blocking socket, not connected yet.
-    pub(super) fn socket(&self) -> exit::Result<OwnedFd> {
+    pub(crate) fn socket(&self) -> exit::Result<OwnedFd> {
         let flags = SockFlag::SOCK_CLOEXEC;
         let socket = socket(AddressFamily::Unix, self.kind.of(), flags, None);
         socket.unable("create a socket")
@@ -41,7 +41,7 @@ impl Dial {
     ///
     /// # Errors
     /// Exit code 99: not before `end`. 1: the server is not who it must be. 111: the system's.
-    pub(super) fn connect(&self, socket: BorrowedFd<'_>, end: Option<Instant>) -> exit::Result<()> {
+    pub(crate) fn connect(&self, socket: BorrowedFd<'_>, end: Option<Instant>) -> exit::Result<()> {
         // Held until connect is done, for a path that leads through it.
         let (_directory, address) = self
             .address
@@ -77,7 +77,7 @@ impl Dial {
         })
     }
 
-    pub(super) fn too_late(&self) -> Failure {
+    pub(crate) fn too_late(&self) -> Failure {
         let limit = self.limit.unwrap_or_default().as_secs_f64();
         Failure {
             code: exit::DEADLINE,

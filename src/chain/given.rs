@@ -112,7 +112,7 @@ pub(crate) fn is_stderr() -> bool {
 }
 
 /// Whether `number` is the same socket, however it got there.
-pub(super) fn is_same_socket(socket: BorrowedFd<'_>, number: RawFd) -> bool {
+pub(crate) fn is_same_socket(socket: BorrowedFd<'_>, number: RawFd) -> bool {
     let Some(other) = sys::fd::inherited(number) else {
         return false;
     };

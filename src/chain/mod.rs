@@ -14,5 +14,5 @@ pub(crate) use admit::{Admission, run as admit};
 pub(crate) use bind::{Binding, run as bind};
 pub(crate) use connect::{Errand, run as connect};
 pub(crate) use dial::Dial;
-pub(crate) use given::{Given, is_stderr};
+pub(crate) use given::{Given, Unfit, is_same_socket, is_stderr};
 pub(crate) use relay::run as relay;

@@ -14,7 +14,7 @@ mod start_line;
 use crate::exit::{self, Failure};
 use crate::report::{self, Escaped, Kind};
 use crate::source::{Activation, Kinds};
-use crate::{chain, source, sys};
+use crate::{call, chain, source, sys};
 use args::{Arguments, Command};
 use clap::FromArgMatches as _;
 use std::ffi::OsString;
@@ -120,16 +120,22 @@ pub fn main(words: Vec<OsString>) -> u8 {
     let parsed = parse(words.iter().cloned());
     let standard = match &parsed {
         Ok(Arguments {
-            command: Command::Connect(_) | Command::Relay(_) | Command::Rules(_),
+            command: Command::Call(_) | Command::Connect(_) | Command::Relay(_) | Command::Rules(_),
         }) => Standard::Passed,
         Ok(Arguments {
             command: Command::Activate(_) | Command::Bind(_),
         }) => Standard::Served(Kinds::All),
         Ok(Arguments {
-            command: Command::Admit(_),
+            command: Command::Admit(_) | Command::Answer(_),
         }) => Standard::Given,
         // What is wrong with its words is not for the client either.
-        Err(_) if words.get(1).is_some_and(|word| word == "admit") => Standard::Given,
+        Err(_)
+            if words
+                .get(1)
+                .is_some_and(|word| word == "admit" || word == "answer") =>
+        {
+            Standard::Given
+        }
         _ => Standard::Served(Kinds::Connected),
     };
     let parent = match Parent::listen(standard) {
@@ -186,6 +192,8 @@ fn run(command: Command, parent: Parent) -> exit::Result<u8> {
         Command::Connect(words) => chain::connect(plan::connect(words)?),
         Command::Relay(words) => chain::relay(plan::relay(words)?),
         Command::Admit(words) => admit::run(*words, parent),
+        Command::Call(words) => call::call(&plan::call(words)?),
+        Command::Answer(words) => call::answer(plan::answer(words)?, &parent.activation),
         Command::Rules(task) => rules::run(plan::rule_task(task)?),
     }
 }

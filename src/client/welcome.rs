@@ -19,27 +19,8 @@ const REFUSAL_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Takes the greeting from a stream or SEQPACKET connection, which is lent; `end` limits the wait.
 pub(crate) fn take(connection: BorrowedFd<'_>, end: Option<Instant>) -> Result<UnixStream, Error> {
-    // What does not fit of a record is lost, so there is room for a refusal; a stream keeps what follows the greeting.
-    let records = getsockopt(&connection, sockopt::SockType) == Ok(SockType::SeqPacket);
-    let mut text = Vec::with_capacity(greeting::TEXT.len());
     let mut descriptors = Vec::new();
-    while text.len() < greeting::TEXT.len() {
-        let room = if records {
-            REFUSAL
-        } else {
-            greeting::TEXT.len() - text.len()
-        };
-        if !receive(connection, room, &mut text, &mut descriptors, end)? {
-            return Err(if text.is_empty() {
-                Error::Closed
-            } else {
-                Error::Refused(readable(&text))
-            });
-        }
-        if !greeting::TEXT.starts_with(&text) || (records && text != greeting::TEXT) {
-            return Err(refusal(connection, text));
-        }
-    }
+    expect(connection, greeting::TEXT, &mut descriptors, end)?;
     let (Some(descriptor), None) = (descriptors.pop(), descriptors.pop()) else {
         return Err(Error::Malformed("not exactly one descriptor came with it"));
     };
@@ -51,6 +32,52 @@ pub(crate) fn take(connection: BorrowedFd<'_>, end: Option<Instant>) -> Result<U
         ));
     }
     Ok(UnixStream::from(descriptor))
+}
+
+/// Takes `text`, which a server that lets its client in says first, with no descriptor.
+#[cfg(feature = "cli")]
+pub(crate) fn take_banner(
+    connection: BorrowedFd<'_>,
+    text: &[u8],
+    end: Option<Instant>,
+) -> Result<(), Error> {
+    let mut descriptors = Vec::new();
+    expect(connection, text, &mut descriptors, end)?;
+    if descriptors.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::Malformed("a descriptor came with it"))
+    }
+}
+
+/// Takes exactly `expected`; anything else is told as the server's refusal.
+fn expect(
+    connection: BorrowedFd<'_>,
+    expected: &[u8],
+    descriptors: &mut Vec<OwnedFd>,
+    end: Option<Instant>,
+) -> Result<(), Error> {
+    // What does not fit of a record is lost, so there is room for a refusal; a stream keeps what follows.
+    let records = getsockopt(&connection, sockopt::SockType) == Ok(SockType::SeqPacket);
+    let mut text = Vec::with_capacity(expected.len());
+    while text.len() < expected.len() {
+        let room = if records {
+            REFUSAL
+        } else {
+            expected.len() - text.len()
+        };
+        if !receive(connection, room, &mut text, descriptors, end)? {
+            return Err(if text.is_empty() {
+                Error::Closed
+            } else {
+                Error::Refused(readable(&text))
+            });
+        }
+        if !expected.starts_with(&text) || (records && text != expected) {
+            return Err(refusal(connection, text));
+        }
+    }
+    Ok(())
 }
 
 /// Appends at most `most` bytes and what came with them; false at the end of file.

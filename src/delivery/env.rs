@@ -7,7 +7,7 @@ use super::layout::{Channels, Layout, NOTIFY, PIDFD};
 use crate::admission::Peer;
 use crate::report::Escaped;
 use crate::sys::cvec::CVec;
-use crate::variables::is_managed;
+use crate::variables::{RULE_NAMES, is_managed};
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 
@@ -42,6 +42,8 @@ impl<'a> Connection<'a> {
 #[derive(Debug)]
 pub(crate) struct Template {
     inherited: Vec<OsString>,
+    /// What another doorward in front of this one said of its rule.
+    rule_names: OsString,
     proto: String,
     channels: Channels,
 }
@@ -53,7 +55,15 @@ impl Template {
         proto: String,
         channels: Channels,
     ) -> Template {
+        let mut rule_names = OsString::new();
         let inherited = inherited
+            .filter(|(name, value)| {
+                let found = name == RULE_NAMES;
+                if found {
+                    rule_names.clone_from(value);
+                }
+                !found
+            })
             .filter(|(name, _)| !is_managed(name.as_bytes(), &proto))
             .map(|(mut name, value)| {
                 name.push("=");
@@ -63,6 +73,7 @@ impl Template {
             .collect();
         Template {
             inherited,
+            rule_names,
             proto,
             channels,
         }
@@ -209,13 +220,30 @@ impl Template {
         }
     }
 
-    /// LOCALPATH, NOTIFYFD, PIDFD, LISTEN_* and HANDOFF*.
+    /// LOCALPATH, NOTIFYFD, PIDFD, LISTEN_* and HANDOFF*, and what is said of rules.
     fn is_beyond_rules(&self, name: &[u8]) -> bool {
         name.strip_prefix(self.proto.as_bytes()) == Some(b"LOCALPATH")
             || name == b"NOTIFYFD"
             || name == b"PIDFD"
             || name.starts_with(b"LISTEN_")
             || name.starts_with(b"HANDOFF")
+            || name == RULE_NAMES.as_bytes()
+    }
+
+    /// Says which names rules have touched, if any have.
+    fn rule_names(&self, block: &mut CVec, connection: &Connection<'_>) {
+        let touched = connection.rule.iter().map(|(name, _)| name.as_slice());
+        let touched = touched.filter(|name| is_name(name) && !self.is_beyond_rules(name));
+        let mut names = self.rule_names.as_bytes().to_vec();
+        for name in touched {
+            if !names.is_empty() {
+                names.push(b'=');
+            }
+            names.extend_from_slice(name);
+        }
+        if !names.is_empty() {
+            block.push(&[RULE_NAMES.as_bytes(), b"=", &names]);
+        }
     }
 
     fn fixed(&self, block: &mut CVec, connection: &Connection<'_>) -> Option<usize> {
@@ -225,6 +253,7 @@ impl Template {
             b"LOCALPATH=",
             connection.local_path.as_bytes(),
         ]);
+        self.rule_names(block, connection);
         if self.channels.notify {
             block.push(&[b"NOTIFYFD=", digits.of(NOTIFY.unsigned_abs())]);
         }
@@ -442,6 +471,25 @@ mod tests {
             ),
             (1, 0, 0, 1)
         );
+    }
+
+    #[test]
+    fn what_rules_have_touched_is_said_and_no_rule_says_it() {
+        let rule = [
+            (b"ROLE".to_vec(), Some(b"".to_vec())),
+            (b"GONE".to_vec(), None),
+            (RULE_NAMES.as_bytes().to_vec(), None),
+        ];
+        let said = |inherited: &[(&str, &str)], rule: &[(Vec<u8>, Option<Vec<u8>>)]| {
+            let mut block = block_of(&template(Layout::Ucspi, inherited), &peer(), b"", rule);
+            block.retain(|entry| entry.starts_with(RULE_NAMES));
+            block
+        };
+        assert_eq!(said(&[], &[]), [""; 0]);
+        assert_eq!(said(&[], &rule), ["DOORWARD_RULE_NAMES=ROLE=GONE"]);
+        let outer = [(RULE_NAMES, "OUTER")];
+        assert_eq!(said(&outer, &rule), ["DOORWARD_RULE_NAMES=OUTER=ROLE=GONE"]);
+        assert_eq!(said(&outer, &[]), ["DOORWARD_RULE_NAMES=OUTER"]);
     }
 
     #[test]

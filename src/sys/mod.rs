@@ -19,6 +19,8 @@ pub(crate) mod memory;
 #[cfg(feature = "cli")]
 pub(crate) mod now;
 pub(crate) mod peer;
+#[cfg(feature = "cli")]
+pub(crate) mod process;
 #[cfg(feature = "tokio")]
 pub(crate) mod reactor;
 pub(crate) mod scm;
@@ -26,6 +28,8 @@ pub(crate) mod scm;
 pub(crate) mod signal;
 pub(crate) mod socket;
 pub(crate) mod spawn;
+#[cfg(feature = "cli")]
+pub(crate) mod terminal;
 pub(crate) mod wait;
 
 use std::io;

@@ -62,9 +62,33 @@ pub(crate) fn set_up() -> io::Result<SignalFd> {
     )?)
 }
 
-/// Every signal at its default, for a program that takes this process over.
-pub(super) fn all_default() -> io::Result<()> {
+/// Every signal at its default: for a program that takes this process over, and for a process that waits for its children.
+pub(crate) fn all_default() -> io::Result<()> {
     (1..=64).try_for_each(|number| reset(number).map(drop))
+}
+
+/// Whether `signal` is ignored, as by nohup or a shell's background job.
+pub(crate) fn is_ignored(signal: Signal) -> io::Result<bool> {
+    // SAFETY: an all-zero sigaction is valid; with no new action the call only fills `old`.
+    let mut old: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: as above; `old` outlives the call.
+    cvt(unsafe { libc::sigaction(signal as libc::c_int, std::ptr::null(), &raw mut old) })?;
+    Ok(old.sa_sigaction == libc::SIG_IGN)
+}
+
+/// Ends this process by signal `number`, without a core file. Comes back only where that signal ends no process.
+pub(crate) fn die_of(number: libc::c_int) {
+    // Neither can fail in a way that matters: at worst there is a core file.
+    let _ = nix::sys::prctl::set_dumpable(false);
+    let _ = reset(number);
+    // SAFETY: an all-zero set is a valid, empty one; the calls fill it, change the mask of this thread and send a signal to it.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        if libc::sigemptyset(&raw mut set) == 0 && libc::sigaddset(&raw mut set, number) == 0 {
+            libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());
+        }
+        libc::raise(number);
+    }
 }
 
 /// Ends this process as a write to a pipe without readers ends a filter, whatever Rust or the parent made of SIGPIPE. It returns where

@@ -39,6 +39,43 @@ pub(crate) fn peek(pid: libc::pid_t) -> io::Result<Option<End>> {
     look(pid, libc::WNOWAIT)
 }
 
+/// What became of a child.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Change {
+    /// It has ended and is reaped.
+    Ended(End),
+    Stopped,
+}
+
+/// `waitid` without waiting, for any child: whose state has changed, and how; `None`: nobody's has.
+///
+/// # Errors
+/// `ECHILD`: there is no child.
+pub(crate) fn next_change() -> io::Result<Option<(libc::pid_t, Change)>> {
+    // SAFETY: an all-zero siginfo is a valid one; the kernel fills at most its size.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `info` is a whole siginfo; the pid means nothing with P_ALL, and with WNOHANG the call does not wait.
+    cvt(unsafe {
+        libc::waitid(
+            libc::P_ALL,
+            0,
+            &raw mut info,
+            libc::WEXITED | libc::WSTOPPED | libc::WNOHANG,
+        )
+    })?;
+    // SAFETY: after waitid the fields of SIGCHLD are set, or all still zero where nothing has changed.
+    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    if pid == 0 {
+        return Ok(None);
+    }
+    let change = match info.si_code {
+        libc::CLD_EXITED => Change::Ended(End::Code(status)),
+        libc::CLD_STOPPED | libc::CLD_TRAPPED => Change::Stopped,
+        _ => Change::Ended(End::Signal(status)),
+    };
+    Ok(Some((pid, change)))
+}
+
 fn look(pid: libc::pid_t, flags: libc::c_int) -> io::Result<Option<End>> {
     // SAFETY: an all-zero siginfo is a valid one; the kernel fills at most its size.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };

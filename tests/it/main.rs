@@ -13,6 +13,7 @@
 //! | `rules` | `doorward rules`, and rules in a database |
 //! | `delivery` | what a child gets and how it ends |
 //! | `bind`, `activate` | a listening socket for the program itself, at once or at the first client; datagram sockets |
+//! | `call` | a program of one user on the descriptors of another: requests, signals, ends, hostile callers, s6-sudo |
 //! | `clients` | other programs as clients of `spawn`, and s6-connlimit behind it |
 //! | `connect` | the client's side: what its program gets, and servers that do not want it |
 //! | `relay` | standard input and output on one side, a connection on the other |
@@ -37,6 +38,7 @@ mod admission;
 mod admit;
 mod backends;
 mod bind;
+mod call;
 mod clients;
 mod connect;
 mod consumers;

@@ -17,7 +17,7 @@ struct Entry {
 }
 
 /// The commands that there are.
-const COMMANDS: [&str; 10] = [
+const COMMANDS: [&str; 12] = [
     "spawn",
     "handoff",
     "activate",
@@ -25,6 +25,8 @@ const COMMANDS: [&str; 10] = [
     "bind",
     "connect",
     "relay",
+    "call",
+    "answer",
     "rules check",
     "rules compile",
     "rules dump",
@@ -286,6 +288,20 @@ fn variables_of_a_child_are_those_of_the_man_page() {
     let many = User::new(4711, 4711).groups(1_000_000..1_002_000);
     let crowded = Report::parse(door.connect_as(&many).read_text());
     set.extend(crowded.env_names());
+    // The one that a rule with variables brings.
+    let door = Door::new();
+    let rule = door.path("rules/uid/default");
+    fs::create_dir_all(rule.join("env")).unwrap();
+    fs::write(rule.join("allow"), "").unwrap();
+    fs::write(rule.join("env/PATH"), "/bin\n").unwrap();
+    let rules = door.path("rules").display().to_string();
+    let door = door.args(["--rules", &rules]).serve([
+        probe().as_os_str(),
+        "report".as_ref(),
+        "7".as_ref(),
+    ]);
+    let ruled = Report::parse(door.connect().read_text());
+    set.extend(ruled.env_names());
     // The environment that the test gives to doorward.
     set.retain(|name| name != "PATH" && !name.starts_with("DOORWARD_TEST"));
     assert_eq!(set, told);

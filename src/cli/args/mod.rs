@@ -2,12 +2,14 @@
 #![forbid(unsafe_code)]
 
 mod admit;
+mod call;
 mod chain;
 mod options;
 mod rules;
 mod serve;
 
 pub(super) use admit::Admit;
+pub(super) use call::{Answer, Call};
 pub(super) use chain::{Bind, Connect, Relay};
 pub(super) use options::{Connection, Kept, Log, Node, Rules, SocketItself, Sockets};
 pub(super) use rules::{Check, Compile, RuleTask};
@@ -68,6 +70,16 @@ pub(super) enum Command {
     ///
     /// The end of either direction is passed on, and it ends when both have. To be run by doorward connect or another UCSPI client.
     Relay(Relay),
+    /// Has the program behind PATH run on this process's 0, 1 and 2, as s6-sudo does
+    ///
+    /// ARG... are the program's last arguments; doorward answer, on the other side, has the first. Signals are passed on, and the exit is
+    /// that of the program. When this process dies, all that the program has started is ended. Options end at PATH.
+    Call(Call),
+    /// Runs PROG for the caller at the other end of the connection, on the caller's 0, 1 and 2, as s6-sudod does
+    ///
+    /// The program of doorward spawn: it finds the connection on 0, or on 6 and 7. PROG has this process's user, directory and
+    /// environment; of the caller's variables it gets those that are set and empty here. Options end at PROG.
+    Answer(Answer),
     /// Tells what rules say of a user, and makes a database of a rules directory and back
     #[command(subcommand, after_help = EXIT_STATUS_OF_RULES)]
     Rules(RuleTask),
@@ -84,7 +96,12 @@ impl Command {
             Command::Handoff(handoff) => Some(&handoff.common.log),
             Command::Activate(activate) => Some(&activate.log),
             Command::Admit(admit) => Some(&admit.log),
-            Command::Bind(_) | Command::Connect(_) | Command::Relay(_) | Command::Rules(_) => None,
+            Command::Answer(answer) => Some(&answer.log),
+            Command::Bind(_)
+            | Command::Call(_)
+            | Command::Connect(_)
+            | Command::Relay(_)
+            | Command::Rules(_) => None,
         }
     }
 
@@ -96,6 +113,8 @@ impl Command {
             Command::Admit(admit) => Some(&mut admit.rules),
             Command::Rules(RuleTask::Check(check)) => Some(&mut check.rules),
             Command::Activate(_)
+            | Command::Answer(_)
+            | Command::Call(_)
             | Command::Bind(_)
             | Command::Connect(_)
             | Command::Relay(_)

@@ -196,7 +196,7 @@ impl Server {
 /// How long a client waits.
 #[derive(Args, Debug)]
 pub(in crate::cli) struct Patience {
-    /// Give up if the connection, and with --notify the greeting, takes longer [default: no limit]
+    /// Give up if the connection (with --notify the greeting, with call the start of the program) takes longer [default: no limit]
     #[arg(long, value_name = "SECONDS")]
     pub(in crate::cli) connect_timeout: Option<String>,
 }

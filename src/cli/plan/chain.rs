@@ -81,12 +81,12 @@ pub(in crate::cli) fn relay(relay: Relay) -> Result<Option<Duration>> {
     limit("--idle", relay.idle)
 }
 
-fn limit(option: &str, text: Option<String>) -> Result<Option<Duration>> {
+pub(super) fn limit(option: &str, text: Option<String>) -> Result<Option<Duration>> {
     text.map(|text| seconds(option, &text, false)).transpose()
 }
 
 /// `--server`, resolved; `None`: whoever it is.
-fn trusted(words: &[String]) -> Result<Option<Servers>> {
+pub(super) fn trusted(words: &[String]) -> Result<Option<Servers>> {
     let servers = servers(words)?;
     if servers.is_empty() {
         return Ok(None);

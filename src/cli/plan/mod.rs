@@ -3,6 +3,7 @@
 
 mod activate;
 mod admit;
+mod call;
 mod chain;
 mod rules;
 mod serve;
@@ -10,6 +11,7 @@ mod sockets;
 
 pub(super) use activate::{ActivatePlan, activate};
 pub(super) use admit::admit;
+pub(super) use call::{answer, call};
 pub(super) use chain::{bind, connect, relay};
 pub(super) use rules::{CheckPlan, RulePlan, rule_task};
 pub(super) use serve::{BackendSource, DeliveryPlan, HandoffPlan, ServePlan, handoff, spawn};

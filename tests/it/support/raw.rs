@@ -198,3 +198,16 @@ pub fn own(numbers: Vec<RawFd>) -> Vec<OwnedFd> {
         .map(|number| unsafe { OwnedFd::from_raw_fd(number) })
         .collect()
 }
+
+/// TIOCSWINSZ.
+pub fn set_window(terminal: &OwnedFd, rows: u16, columns: u16) -> io::Result<()> {
+    let size = libc::winsize {
+        ws_row: rows,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    // SAFETY: the kernel reads one winsize.
+    let result = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
+    check(result.into()).map(drop)
+}

@@ -105,7 +105,13 @@ impl Systemd {
     /// Installs a unit (or, as `x.service.d/y.conf`, a drop-in) by its text, and reloads.
     #[track_caller]
     pub fn install(&self, name: &str, text: &str) {
-        self.write(&format!("/run/systemd/system/{name}"), text);
+        // Another test's reload must not meet half a unit.
+        let to = self.path(&format!("/run/systemd/system/{name}"));
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        let draft = format!(".{:?}", std::thread::current().id());
+        let draft = to.with_file_name(draft);
+        std::fs::write(&draft, text).unwrap();
+        std::fs::rename(&draft, &to).unwrap();
         let _alone = RELOADS.lock().unwrap_or_else(|held| held.into_inner());
         self.run(["systemctl", "daemon-reload"]);
     }

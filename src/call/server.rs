@@ -1,0 +1,345 @@
+//! `doorward answer`: takes one request, runs its program on the caller's descriptors, and tells how it ended.
+#![forbid(unsafe_code)]
+
+use super::caller::{Caller, Protocol};
+use super::environment::Policy;
+use super::frame::{No, Reply};
+use super::given;
+use super::receive::{self, Broken};
+use super::supervise::{Supervision, watched_signals};
+use super::wire::{Parsed, Request, Role};
+use crate::admission::{Mapping, Peer};
+use crate::delivery::Program;
+use crate::exit::{self, Failure, Unable as _, wrong_use};
+use crate::report::{self, Escaped, Kind, event};
+use crate::source::Activation;
+use crate::sys;
+use crate::sys::cvec::CVec;
+use crate::sys::spawn::{Child, Failure as NoChild, Job, Stack, spawn_on_terminal};
+use crate::sys::terminal::Size;
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::libc;
+use nix::pty::openpty;
+use nix::sys::prctl::set_child_subreaper;
+use nix::sys::stat::fstat;
+use nix::unistd::{Pid, fchdir};
+use std::ffi::{CString, OsString};
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::time::{Duration, Instant};
+
+/// Descriptors for the program are put together here and above, out of the way of where they go.
+const ABOVE: RawFd = 10;
+/// How much of a caller's arguments a log line shows.
+const SHOWN: usize = 1024;
+
+/// `doorward answer`, understood.
+#[derive(Debug)]
+pub(crate) struct Post {
+    pub(crate) prog: Vec<OsString>,
+    /// For the whole request.
+    pub(crate) message_timeout: Duration,
+    /// Names of variables that callers may set.
+    pub(crate) pass_env: Vec<OsString>,
+    pub(crate) allowed: Allowed,
+    pub(crate) protocol: Protocol,
+}
+
+/// What callers may ask for beside a run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Allowed {
+    pub(crate) detach: bool,
+    pub(crate) directory: bool,
+    pub(crate) terminal: bool,
+}
+
+/// Serves the one caller; gives the exit code.
+pub(crate) fn run(post: Post, activation: &Activation) -> exit::Result<u8> {
+    // Whatever the parent left open, it is not the program's.
+    sys::fd::cloexec_from_three().unable("set close-on-exec")?;
+    let connection = given::take(activation)?;
+    let end = Instant::now() + post.message_timeout;
+    let signals = watched_signals().unable("set up signals")?;
+    set_child_subreaper(true).unable("become the reaper of what the program leaves")?;
+    let policy = Policy::new(std::env::vars_os(), post.pass_env)
+        .map_err(|why| wrong_use(format!("--pass-env: {why}")))?;
+    let mut peer = Peer::default();
+    peer.identify(connection.as_fd(), &Mapping::read())
+        .unable("ask the kernel who calls")?;
+    let caller = Caller::greet(connection, post.protocol).unable("greet the caller")?;
+    let message = match receive::take(caller.connection(), end, post.protocol.parser()) {
+        Ok(message) => message,
+        Err(broken) => return refuse_broken(&caller, &peer, &broken),
+    };
+    let Ok(Parsed::Whole(request)) = post.protocol.parser()(&message.bytes) else {
+        return Err(exit::system("unable to read the request a second time"));
+    };
+    let fitted = Descriptors::of(&request, message.descriptors, post.allowed);
+    let descriptors = match fitted {
+        Ok(descriptors) => descriptors,
+        Err((no, why)) => return Ok(refuse(&caller, &peer, no, why)),
+    };
+    let started = Program::look_up(post.prog)
+        .map_err(|failure| (errno_of(failure.code), failure))
+        .and_then(|program| {
+            start(program, &request, policy, descriptors).map_err(|cause| {
+                let errno = cause.raw_os_error().unwrap_or(libc::EIO);
+                let code = exit_of(errno);
+                let error = anyhow::Error::new(cause).context("unable to run the program");
+                (errno, Failure { code, error })
+            })
+        });
+    let Started { child, terminal } = match started {
+        Ok(child) => child,
+        Err((errno, failure)) => {
+            caller.tell(Reply::NotStarted(errno));
+            return Err(failure);
+        }
+    };
+    // The end from which the terminal is driven is the caller's; this process neither types nor reads.
+    let slave = match terminal {
+        Some(Pair { master, slave }) => {
+            caller.tell_with(Reply::Started, master.as_fd());
+            Some(slave)
+        }
+        None => {
+            caller.tell(Reply::Started);
+            None
+        }
+    };
+    tell_start(&peer, &child, &request);
+    let leader = Pid::from_raw(child.pid);
+    Supervision::new(caller, signals, leader, request.detach).attend(&peer, slave);
+    Ok(0)
+}
+
+/// What the program gets from its caller.
+struct Descriptors {
+    /// For 0, 1 and 2.
+    standard: [OwnedFd; 3],
+    directory: Option<OwnedFd>,
+    terminal: Option<Pair>,
+}
+
+/// A terminal of the program's own.
+struct Pair {
+    master: OwnedFd,
+    slave: OwnedFd,
+}
+
+impl Pair {
+    fn open(size: Size) -> io::Result<Pair> {
+        let pair = openpty(&size.winsize(), None)?;
+        Ok(Pair {
+            master: sys::fd::lift(pair.master, ABOVE)?,
+            slave: sys::fd::lift(pair.slave, ABOVE)?,
+        })
+    }
+}
+
+/// A program that runs.
+struct Started {
+    child: Child,
+    terminal: Option<Pair>,
+}
+
+impl Descriptors {
+    /// Gives each descriptor its role; the terminal, or /dev/null, stands in for what was not sent.
+    fn of(
+        request: &Request<'_>,
+        sent: Vec<OwnedFd>,
+        allowed: Allowed,
+    ) -> Result<Descriptors, (No, &'static str)> {
+        if request.detach && !allowed.detach {
+            return Err((No::Detach, "detach is not allowed"));
+        }
+        if request.roles.contains(&Role::Directory) && !allowed.directory {
+            return Err((No::Directory, "a directory is not allowed"));
+        }
+        if request.terminal.is_some() && !allowed.terminal {
+            return Err((No::Terminal, "a terminal is not allowed"));
+        }
+        if sent.len() != request.roles.len() {
+            return Err((No::Descriptors, "not the descriptors that it announces"));
+        }
+        let unfit = |_| (No::Descriptors, "no room for its descriptors");
+        let mut found: [Option<OwnedFd>; 4] = [const { None }; 4];
+        for (role, descriptor) in request.roles.iter().zip(sent) {
+            if !is_fit(*role, &descriptor) {
+                return Err((No::Descriptors, "a descriptor that is not what it is for"));
+            }
+            let lifted = sys::fd::lift(descriptor, ABOVE).map_err(unfit)?;
+            if let Some(place) = found.get_mut(*role as usize) {
+                *place = Some(lifted);
+            }
+        }
+        let terminal = request
+            .terminal
+            .map(Pair::open)
+            .transpose()
+            .map_err(unfit)?;
+        let or_null = |descriptor: Option<OwnedFd>| match (descriptor, &terminal) {
+            (Some(descriptor), _) => Ok(descriptor),
+            (None, Some(pair)) => sys::fd::copy_above(pair.slave.as_fd(), ABOVE),
+            (None, None) => report::open_null().and_then(|null| sys::fd::lift(null, ABOVE)),
+        };
+        let [stdin, stdout, stderr, directory] = found;
+        let standard = [
+            or_null(stdin).map_err(unfit)?,
+            or_null(stdout).map_err(unfit)?,
+            or_null(stderr).map_err(unfit)?,
+        ];
+        Ok(Descriptors {
+            standard,
+            directory,
+            terminal,
+        })
+    }
+}
+
+/// A descriptor that its holder can neither read nor write (O_PATH) could be opened anew by a program with more rights; a directory to
+/// run in must be one.
+fn is_fit(role: Role, descriptor: &OwnedFd) -> bool {
+    if role == Role::Directory {
+        return fstat(descriptor).is_ok_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFDIR);
+    }
+    let flags = fcntl(descriptor, FcntlArg::F_GETFL).map(OFlag::from_bits_retain);
+    flags.is_ok_and(|flags| !flags.contains(OFlag::O_PATH))
+}
+
+/// Starts the program. The caller's descriptors are its alone then.
+fn start(
+    program: Program,
+    request: &Request<'_>,
+    policy: Policy,
+    descriptors: Descriptors,
+) -> io::Result<Started> {
+    let path = absolute(program.path)?;
+    if let Some(directory) = descriptors.directory {
+        fchdir(directory)?;
+    }
+    let mut argv = CVec::default();
+    let own = program.argv.iter().map(OsString::as_os_str);
+    for word in own.chain(request.arguments.iter().copied()) {
+        argv.push(&[word.as_bytes()]);
+    }
+    let mut envp = CVec::default();
+    let on_terminal = request.terminal.is_some();
+    for entry in policy.environment(&request.environment, on_terminal) {
+        envp.push(&[&entry]);
+    }
+    let [stdin, stdout, stderr] = &descriptors.standard;
+    let job = Job {
+        path: &path,
+        argv: &mut argv,
+        envp: &mut envp,
+        pid_at: None,
+        places: &[
+            (stdin.as_raw_fd(), 0),
+            (stdout.as_raw_fd(), 1),
+            (stderr.as_raw_fd(), 2),
+        ],
+        low: 3,
+        nofile: None,
+    };
+    let terminal = descriptors.terminal;
+    let slave = terminal.as_ref().map(|pair| pair.slave.as_fd());
+    let child = spawn_on_terminal(&mut Stack::new()?, job, slave);
+    match child {
+        Ok(child) => Ok(Started { child, terminal }),
+        Err(NoChild::NoProcess(error) | NoChild::NoProgram(error)) => Err(error),
+    }
+}
+
+/// The program is the server's choice: a relative path must not lead to something in a caller's directory.
+fn absolute(path: CString) -> io::Result<CString> {
+    if path.to_bytes().starts_with(b"/") {
+        return Ok(path);
+    }
+    let mut whole = std::env::current_dir()?.into_os_string().into_vec();
+    whole.push(b'/');
+    whole.extend_from_slice(path.to_bytes());
+    CString::new(whole).map_err(|_| io::ErrorKind::InvalidInput.into())
+}
+
+/// What the look-up found, as execve would have said it.
+fn errno_of(code: u8) -> libc::c_int {
+    match code {
+        exit::NOT_FOUND => Errno::ENOENT as i32,
+        _ => Errno::EACCES as i32,
+    }
+}
+
+/// The exit code for a program that could not be started, on both sides.
+pub(super) fn exit_of(errno: libc::c_int) -> u8 {
+    match errno {
+        libc::ENOENT | libc::ENOTDIR => exit::NOT_FOUND,
+        libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE | libc::EIO => exit::SYSTEM,
+        _ => exit::NOT_EXECUTABLE,
+    }
+}
+
+fn refuse_broken(caller: &Caller, peer: &Peer, broken: &Broken) -> exit::Result<u8> {
+    let (no, why) = match broken {
+        Broken::Malformed(why @ super::wire::Malformed::TooLarge) => {
+            (No::TooLarge, why.to_string())
+        }
+        Broken::Malformed(why) => (No::Malformed, why.to_string()),
+        Broken::Descriptors => (
+            No::Descriptors,
+            "more descriptors than there are uses for".into(),
+        ),
+        Broken::TooLate => (No::TooLate, "it did not come in time".into()),
+        Broken::Gone => {
+            let gone = format_args!("gone {peer}");
+            report::line(Kind::Connection, gone);
+            return Ok(0);
+        }
+        Broken::System(error) => {
+            return Err(exit::system(format!(
+                "unable to receive a request: {error}"
+            )));
+        }
+    };
+    Ok(refuse(caller, peer, no, &why))
+}
+
+fn refuse(caller: &Caller, peer: &Peer, no: No, why: &str) -> u8 {
+    event!(
+        "deny {peer} reason=request cause={}",
+        Escaped(why.as_bytes())
+    );
+    caller.dismiss(no);
+    match no {
+        No::Detach | No::Directory | No::Terminal => exit::REFUSED,
+        No::TooLate => exit::DEADLINE,
+        No::Malformed | No::Descriptors | No::TooLarge => exit::WRONG_USE,
+    }
+}
+
+/// Who had what run, for `-v`.
+fn tell_start(peer: &Peer, child: &Child, request: &Request<'_>) {
+    if !report::shows(Kind::Connection) {
+        return;
+    }
+    let mut words = String::new();
+    for word in &request.arguments {
+        if words.len() > SHOWN {
+            words.push_str(",...");
+            break;
+        }
+        if !words.is_empty() {
+            words.push(',');
+        }
+        let bytes = word.as_bytes();
+        let shown = bytes.get(..SHOWN).unwrap_or(bytes);
+        words.push_str(&Escaped(shown).to_string());
+    }
+    let child = child.pid;
+    report::line(
+        Kind::Connection,
+        format_args!("call {peer} child={child} args={words}"),
+    );
+}
