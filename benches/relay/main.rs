@@ -10,9 +10,10 @@ mod options;
 mod ways;
 
 use anyhow::Result;
+use common::page::Page;
 use common::stats::{Shuffle, Spread};
 use common::table::write_csv;
-use common::{machine, scratch};
+use common::{entry, machine, scratch};
 use options::Options;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -20,23 +21,7 @@ use std::process::ExitCode;
 use ways::{Bench, Way};
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    // `cargo test --benches` only wants to know that it starts.
-    let asked = arguments.iter().any(|word| word == "--bench")
-        && !arguments.iter().any(|word| word == "--test");
-    let outcome = if asked {
-        measure(&Options::from_command_line())
-    } else {
-        println!("nothing measured: run it with `cargo bench`");
-        Ok(())
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("benchmark: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    entry::run(&[], || measure(&Options::from_command_line()))
 }
 
 /// Seconds that one row took for one way, in one round.
@@ -69,20 +54,22 @@ fn measure(options: &Options) -> Result<()> {
             }
         }
     }
+    let mut page = Page::new("relay");
     for way in Way::ALL {
-        print(way, &bench, options, &measured);
+        add_to(&mut page, way, &bench, options, &measured);
     }
-    write_csv("relay.csv", &csv(&bench, &measured)?)
+    write_csv("relay.csv", &csv(&bench, &measured)?)?;
+    page.finish()
 }
 
-fn print(way: Way, bench: &Bench<'_>, options: &Options, measured: &[Measured]) {
-    println!(
-        "{}: {} MiB. Medians of {} rounds [quartiles].\n",
+fn add_to(page: &mut Page, way: Way, bench: &Bench<'_>, options: &Options, measured: &[Measured]) {
+    page.say(&format!(
+        "{}: {} MiB. Medians of {} rounds [quartiles].",
         way.words(),
         options.mib,
         options.rounds
-    );
-    println!("| relay | MiB/s | x socat |\n| --- | --- | --- |");
+    ));
+    let mut lines = Vec::new();
     let of = |row: usize| {
         let ours = measured
             .iter()
@@ -97,15 +84,18 @@ fn print(way: Way, bench: &Bench<'_>, options: &Options, measured: &[Measured]) 
             let (_, beside) = of(socat?).find(|(other, _)| *other == round)?;
             Some(beside / took)
         });
-        let ratio = Spread::of(ratios).median;
         let failed = measured.iter().find_map(|one| {
             let error = one.outcome.as_ref().err();
             error.filter(|_| one.way == way && one.row == row)
         });
-        let flag = failed.map_or(String::new(), |error| format!(" **FAILED: {error:#}**"));
-        println!("| {}{flag} | {rate} | {ratio:.2} |", relay.name);
+        let mut name = relay.name.clone();
+        if let Some(error) = failed {
+            page.miss(format!("{name}, {}: {error:#}", way.words()));
+            name += " **FAILED, see below**";
+        }
+        lines.push(vec![name, rate.to_string(), Spread::of(ratios).ratio()]);
     }
-    println!();
+    page.table(&["relay", "MiB/s", "x socat"], &lines);
 }
 
 fn csv(bench: &Bench<'_>, measured: &[Measured]) -> Result<String> {

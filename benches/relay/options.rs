@@ -1,8 +1,8 @@
 //! The command line of the benchmark: `cargo bench --bench relay -- OPTIONS`.
 #![forbid(unsafe_code)]
 
+use super::common::options::Also;
 use clap::Parser;
-use std::path::PathBuf;
 
 /// Measures how fast bytes go through `doorward connect` and `doorward relay`, beside socat and s6-ioconnect.
 #[derive(Parser)]
@@ -21,8 +21,8 @@ pub struct Options {
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Another build of doorward, to be measured in the same rounds (before and after a change)
-    #[arg(long, value_name = "PATH")]
-    pub also: Option<PathBuf>,
+    #[arg(long, value_name = "[NAME=]PATH")]
+    pub also: Vec<Also>,
     /// Given by cargo
     #[arg(long, hide = true)]
     bench: bool,

@@ -1,6 +1,7 @@
 //! The relays, the ways that bytes take through them, and one run: this process is at both ends.
 #![forbid(unsafe_code)]
 
+use super::common::options::Also;
 use super::common::scratch::Scratch;
 use super::options::Options;
 use anyhow::{Context, Result, bail};
@@ -56,7 +57,7 @@ impl<'a> Bench<'a> {
         let bytes = options.mib << 20;
         // Nothing but a length: it is read from memory, and takes no disk.
         File::create(scratch.join("file"))?.set_len(bytes)?;
-        let mut rows = rows(&socket, doorward, options.also.as_deref());
+        let mut rows = rows(&socket, doorward, &options.also);
         rows.retain(|row| options.selects(&row.name));
         Ok(Self {
             rows,
@@ -142,7 +143,7 @@ fn drain(mut from: impl Read) -> u64 {
 }
 
 /// No path of ours holds white space, so a command line may be written as one.
-fn rows(socket: &Path, doorward: &Path, also: Option<&Path>) -> Vec<Row> {
+fn rows(socket: &Path, doorward: &Path, also: &[Also]) -> Vec<Row> {
     let [socket, program] = [socket, doorward].map(Path::display);
     let mut rows = vec![
         (
@@ -163,9 +164,9 @@ fn rows(socket: &Path, doorward: &Path, also: Option<&Path>) -> Vec<Row> {
             format!("s6-ipcclient {socket} s6-ioconnect"),
         ),
     ];
-    if let Some(also) = also {
-        let also = also.display();
-        rows.push((format!("also {also}"), format!("{also} connect {socket}")));
+    for also in also {
+        let command = format!("{} connect {socket}", also.path.display());
+        rows.push((also.name.clone(), command));
     }
     let row = |(name, command): (String, String)| Row {
         name,
