@@ -106,7 +106,7 @@ impl Systemd {
     #[track_caller]
     pub fn install(&self, name: &str, text: &str) {
         // Another test's reload must not meet half a unit.
-        let to = self.path(&format!("/run/systemd/system/{name}"));
+        let to = self.path(format!("/run/systemd/system/{name}"));
         std::fs::create_dir_all(to.parent().unwrap()).unwrap();
         let draft = format!(".{:?}", std::thread::current().id());
         let draft = to.with_file_name(draft);
