@@ -111,7 +111,19 @@ fn a_caller_that_has_sent_too_much_still_reads_why() {
     message.extend(vec![b'x'; 150_000]);
     send(&mut caller, &message, 3);
     assert_eq!(answer_of(&mut caller), ('N', TOO_LARGE));
+    // And no reset after it.
+    caller.assert_closed();
     assert_nothing_ran(&server);
+}
+
+#[test]
+fn a_signal_right_behind_the_request_is_the_program_s() {
+    let server = marking(&[]);
+    let mut caller = caller(&server);
+    let message = [request(&[THREE], &[], &[]), signal(10)].concat();
+    send(&mut caller, &message, 3);
+    assert_eq!(answer_of(&mut caller), ('S', 0));
+    assert_eq!(answer_of(&mut caller), ('K', 10));
 }
 
 #[test]
