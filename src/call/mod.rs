@@ -3,6 +3,7 @@
 
 mod caller;
 mod client;
+mod conversation;
 mod descendants;
 mod environment;
 mod frame;

@@ -126,3 +126,19 @@ fn a_server_that_does_not_start_the_program_keeps_no_caller_from_ending() {
         assert!(signals.iter().any(|signal| ended == Some(*signal as i32)));
     }
 }
+
+#[test]
+fn a_server_that_reads_nothing_keeps_no_caller_from_ending() {
+    use std::os::unix::process::ExitStatusExt;
+    let scratch = crate::support::Scratch::new();
+    let listening = std::os::unix::net::UnixListener::bind(scratch.path("s")).unwrap();
+    let large = vec!["x".repeat(100_000); 10];
+    let mut running = call(&scratch.path("s"), &[]).start(large);
+    let (mut connection, _) = listening.accept().unwrap();
+    std::io::Write::write_all(&mut connection, super::request::BANNER).unwrap();
+    let mut first = [0; 16];
+    std::io::Read::read_exact(&mut connection, &mut first).unwrap();
+    // It waits for room, with most of its request still to send.
+    running.signal(Signal::SIGTERM);
+    assert_eq!(running.wait_exit().signal(), Some(Signal::SIGTERM as i32));
+}
