@@ -47,6 +47,8 @@ impl Protocol {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Word {
     Signal(Signal),
+    /// Its end of the program's terminal is set up.
+    Prepared,
     /// End of file: it is dead, or as good as that.
     Gone,
     /// What no caller says.
@@ -91,7 +93,9 @@ impl Caller {
         let rich = reply.bytes();
         let words: &[u8] = match (self.is_rich(), reply) {
             (true, _) => &rich,
-            (false, Reply::No(_) | Reply::Stopped(_)) => return,
+            (false, Reply::No(_) | Reply::Terminal | Reply::Stopped(_) | Reply::Foreground) => {
+                return;
+            }
             (false, Reply::Started) => &[0],
             // One byte, and 0 would say that it runs.
             (false, Reply::NotStarted(errno)) => {
@@ -114,10 +118,10 @@ impl Caller {
         let _ = self.send(words, patience);
     }
 
-    /// The same with a descriptor, which is lent.
-    pub(super) fn tell_with(&self, reply: Reply, descriptor: BorrowedFd<'_>) {
-        // There is room for a few bytes in any case: a caller that has read nothing yet has had the banner alone.
-        let _ = scm::send(self.connection(), &reply.bytes(), &[descriptor]);
+    /// Gives it the other end of the program's terminal.
+    pub(super) fn offer(&self, terminal: BorrowedFd<'_>) -> io::Result<()> {
+        // It has nothing unread but the banner, so there is room.
+        scm::send(self.connection(), &Reply::Terminal.bytes(), &[terminal]).map(drop)
     }
 
     /// Refuses what was asked for. What the caller still sends is read for a moment, or it would find a reset in place of this answer.
@@ -153,6 +157,13 @@ impl Caller {
         Ok(())
     }
 
+    /// Whether it is gone, or will be within `moment`.
+    pub(super) fn goes_within(&self, moment: Duration) -> bool {
+        // Data that is not read yet does not set it.
+        let gone = PollFlags::from_bits_retain(libc::POLLRDHUP);
+        patience::wait(self.connection(), gone, Some(Instant::now() + moment)).is_ok()
+    }
+
     /// What it says now; `None`: nothing whole.
     pub(super) fn hear(&mut self) -> Option<Word> {
         let mut buffer = [0; frame::LENGTH];
@@ -177,6 +188,9 @@ impl Caller {
             .extend_from_slice(room.get(..received.length).unwrap_or_default());
         let whole: [u8; frame::LENGTH] = self.begun.as_slice().try_into().ok()?;
         self.begun.clear();
+        if whole == frame::PREPARED {
+            return Some(Word::Prepared);
+        }
         Some(match frame::read_signal(whole) {
             Some(signal) => Word::Signal(signal),
             None => Word::Nonsense,

@@ -4,19 +4,18 @@
 use super::caller::Protocol;
 use super::conversation::Conversation;
 use super::frame::No;
+use super::pty;
 use super::s6;
 use super::server::exit_of;
-use super::terminal::Terminal;
 use super::wire::{self, Malformed, Request, Role};
 use crate::chain::Dial;
 use crate::client::{Error, welcome};
 use crate::exit::{self, Failure, Unable as _, wrong_use};
-use crate::sys::terminal::Size;
 use crate::{report, sys};
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use std::ffi::OsString;
-use std::io::{self, IsTerminal as _};
+use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 
 /// `doorward call`, understood.
@@ -34,23 +33,23 @@ pub(crate) struct Call {
     /// The program runs in this process's directory.
     pub(crate) directory: bool,
     /// The program has a terminal of its own.
-    pub(crate) terminal: bool,
+    pub(crate) pty: bool,
 }
 
 /// Has the program run; comes back with its exit code, unless this process dies of the same signal.
 pub(crate) fn run(call: &Call) -> exit::Result<u8> {
     sys::fd::cloexec_from_three().unable("set close-on-exec")?;
     let variables = variables(call.environment);
-    let descriptors = Descriptors::gather(call)?;
-    let terminal = call.terminal.then(Terminal::of_standard).transpose()?;
-    let window = terminal.as_ref().map(Terminal::size).transpose()?;
-    let message = message(call, &variables, window)?;
+    let terminal = call.pty.then(|| pty::find(call.standard)).transpose()?;
+    let roles = terminal.as_ref().map_or(&[][..], |(_, roles)| roles);
+    let descriptors = Descriptors::gather(call, roles)?;
+    let message = message(call, &variables, roles)?;
     let end = call.dial.deadline();
     let connection = call.dial.socket()?;
     call.dial.connect(connection.as_fd(), end)?;
     let banner = call.protocol.banner();
     welcome::take_banner(connection.as_fd(), banner, end).map_err(|error| call.ungreeted(error))?;
-    Conversation::new(call, connection).hold(&message, descriptors, terminal, end)
+    Conversation::new(call, connection, terminal).hold(&message, descriptors, end)
 }
 
 impl Call {
@@ -86,6 +85,7 @@ impl Call {
                 "it does not take these descriptors as 0, 1 and 2",
             ),
             No::TooLate => (exit::DEADLINE, "the request did not reach it in time"),
+            No::TerminalMissing => (exit::SYSTEM, "it has no terminal to give"),
             No::Malformed => (exit::SYSTEM, "it did not understand the request"),
         };
         self.unable(code, why)
@@ -111,11 +111,11 @@ fn variables(all: bool) -> Vec<OsString> {
     own.filter(|_| all).map(entry).collect()
 }
 
-fn message(call: &Call, variables: &[OsString], terminal: Option<Size>) -> exit::Result<Vec<u8>> {
+fn message(call: &Call, variables: &[OsString], terminal: &[Role]) -> exit::Result<Vec<u8>> {
     let request = Request {
-        roles: call.roles(),
+        roles: call.roles(terminal),
         detach: call.detach,
-        terminal,
+        terminal: terminal.to_vec(),
         arguments: call.arguments.iter().map(OsString::as_os_str).collect(),
         environment: variables.iter().map(OsString::as_os_str).collect(),
     };
@@ -138,25 +138,22 @@ fn message(call: &Call, variables: &[OsString], terminal: Option<Size>) -> exit:
 pub(super) struct Descriptors(pub(super) Vec<OwnedFd>);
 
 impl Call {
-    fn roles(&self) -> Vec<Role> {
+    fn roles(&self, terminal: &[Role]) -> Vec<Role> {
         if self.protocol == Protocol::S6 {
             return s6::ROLES.to_vec();
         }
-        let is_sent = |role: &Role| match self.standard.get(*role as usize) {
-            None => self.directory,
-            // What is not sent becomes the program's own terminal: that is for what is a terminal here.
-            Some(wanted) if self.terminal => {
-                let own = sys::fd::standard(*role as i32);
-                !(*wanted && own.is_some_and(|own| own.is_terminal()))
-            }
-            Some(wanted) => *wanted,
-        };
-        Role::ALL.into_iter().filter(is_sent).collect()
+        let [stdin, stdout, stderr] = self.standard;
+        let wanted = [stdin, stdout, stderr, self.directory];
+        let roles = Role::ALL.into_iter().zip(wanted);
+        roles
+            .filter(|(role, wanted)| *wanted && !terminal.contains(role))
+            .map(|(role, _)| role)
+            .collect()
     }
 }
 
 impl Descriptors {
-    fn gather(call: &Call) -> exit::Result<Descriptors> {
+    fn gather(call: &Call, terminal: &[Role]) -> exit::Result<Descriptors> {
         let get = |role: Role| -> io::Result<OwnedFd> {
             if role == Role::Directory {
                 let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
@@ -169,7 +166,7 @@ impl Descriptors {
                 None => report::open_null(),
             }
         };
-        let all = call.roles().into_iter().map(get);
+        let all = call.roles(terminal).into_iter().map(get);
         let all = all.collect::<io::Result<Vec<OwnedFd>>>();
         all.map(Descriptors).unable("get the descriptors to send")
     }

@@ -4,11 +4,11 @@
 use super::caller::Protocol;
 use super::client::{Call, Descriptors};
 use super::frame::{self, FORWARDED, Reply};
+use super::pty::{self, Own, Relay};
 use super::receive::is_passing;
-use super::terminal::{Relay, Terminal};
+use super::wire::Role;
 use super::{patience, s6};
 use crate::exit::{self, Failure, Unable as _};
-use crate::sys::scm::Received;
 use crate::sys::wait::End;
 use crate::{report, sys};
 use nix::errno::Errno;
@@ -19,17 +19,30 @@ use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+/// What a terminal that is not to be had is told by.
+const SET: &str = "set up the terminal";
+/// What else ends a process by its default. With a terminal to put in order before, they are read as those are that are passed on.
+const DEADLY: [Signal; 7] = [
+    Signal::SIGALRM,
+    Signal::SIGVTALRM,
+    Signal::SIGPROF,
+    Signal::SIGIO,
+    Signal::SIGPWR,
+    Signal::SIGSTKFLT,
+    Signal::SIGXCPU,
+];
 /// How long a signal may take to end a program of which nobody knows yet whether it runs.
 const MOMENT: Duration = Duration::from_secs(1);
 
 /// The signals that are passed on, none of which does anything here any more but be read. What the parent ignored stays ignored.
-fn passed_signals(protocol: Protocol) -> exit::Result<Option<SignalFd>> {
-    if protocol == Protocol::S6 {
+fn passed_signals(call: &Call) -> exit::Result<Option<SignalFd>> {
+    if call.protocol == Protocol::S6 {
         // It has no words for signals: they act on this process, and its end is the program's.
         return Ok(None);
     }
     let mut passed = SigSet::empty();
-    for signal in FORWARDED {
+    let deadly = DEADLY.iter().filter(|_| call.pty);
+    for &signal in FORWARDED.iter().chain(deadly) {
         // Every stop ends with one, and an ignored one would not be heard of.
         if signal == Signal::SIGCONT
             || !sys::signal::is_ignored(signal).unable("ask for a signal")?
@@ -49,8 +62,12 @@ pub(super) struct Conversation<'a> {
     call: &'a Call,
     connection: OwnedFd,
     signals: Option<SignalFd>,
-    /// What drives the program's terminal, as it came.
-    master: Option<OwnedFd>,
+    /// This process's terminal, until there is a relay.
+    own: Option<Own>,
+    /// Those of 0, 1 and 2 that are the program's own terminal.
+    terminal: Vec<Role>,
+    /// A descriptor that came with a message.
+    arrived: Vec<OwnedFd>,
     /// The program runs.
     started: bool,
     /// A signal that came before that was known, and until when its effect is waited for.
@@ -62,12 +79,19 @@ pub(super) struct Conversation<'a> {
 }
 
 impl<'a> Conversation<'a> {
-    pub(super) fn new(call: &'a Call, connection: OwnedFd) -> Conversation<'a> {
+    pub(super) fn new(
+        call: &'a Call,
+        connection: OwnedFd,
+        terminal: Option<(Own, Vec<Role>)>,
+    ) -> Conversation<'a> {
+        let (own, terminal) = terminal.unzip();
         Conversation {
             call,
             connection,
             signals: None,
-            master: None,
+            own,
+            terminal: terminal.unwrap_or_default(),
+            arrived: Vec::new(),
             started: false,
             deadly: None,
             continued: 0,
@@ -80,7 +104,6 @@ impl<'a> Conversation<'a> {
         mut self,
         message: &[u8],
         descriptors: Descriptors,
-        terminal: Option<Terminal>,
         end: Option<Instant>,
     ) -> exit::Result<u8> {
         match self.ask(message, descriptors, end)? {
@@ -92,7 +115,14 @@ impl<'a> Conversation<'a> {
             Err(error) if is_end(&error) => {}
             Err(error) => return Err(self.call.unable(exit::SYSTEM, format!("sending: {error}"))),
         }
-        match self.next(end)? {
+        let mut reply = self.next(end)?;
+        if reply == Reply::Terminal {
+            self.take_terminal()?;
+            reply = self.next(end)?;
+        }
+        match reply {
+            // Without the terminal that it was to have.
+            Reply::Started if self.own.is_some() => return Err(self.nonsense()),
             Reply::Started => {}
             Reply::No(no) => return Err(self.call.refused(no)),
             Reply::NotStarted(errno) => return Err(self.call.not_started(errno)),
@@ -104,22 +134,27 @@ impl<'a> Conversation<'a> {
             sys::fd::replace_standard(null.as_fd(), number).unable("close a descriptor")?;
         }
         self.started = true;
-        match (terminal, self.master.take()) {
-            (None, None) => {}
-            (Some(terminal), Some(master)) => self.relay = Some(Relay::new(terminal, master)?),
-            (Some(_), None) | (None, Some(_)) => return Err(self.nonsense()),
+        if let Some(relay) = &mut self.relay {
+            relay.begin(&self.terminal).unable(SET)?;
         }
         loop {
-            match self.next(None)? {
+            let reply = self.next(None);
+            // What the program has said before comes before.
+            match (&mut self.relay, &reply) {
+                (None, _) => {}
+                (Some(relay), Ok(Reply::Stopped(_) | Reply::Foreground)) => {
+                    relay.turn(PollFlags::empty());
+                }
+                (Some(relay), _) => relay.drain(self.signals.as_ref()),
+            }
+            match reply? {
                 // A stop that a later SIGCONT has ended already is none.
                 Reply::Stopped(continued) if continued == self.continued => self.stop(),
                 Reply::Stopped(_) => {}
-                Reply::Exited(code) => {
-                    self.finish();
-                    return Ok(code);
-                }
+                Reply::Foreground => self.give_keyboard()?,
+                Reply::Exited(code) => return Ok(code),
                 Reply::Killed(signal) => {
-                    self.finish();
+                    self.relay = None;
                     sys::signal::die_of(signal);
                     // That signal does not end a process here.
                     return Ok(128u8.saturating_add(signal.unsigned_abs() as u8));
@@ -142,7 +177,7 @@ impl<'a> Conversation<'a> {
         let room = self
             .send(most, with, end)
             .and_then(|()| patience::wait(self.connection.as_fd(), PollFlags::POLLOUT, end));
-        self.signals = passed_signals(self.call.protocol)?;
+        self.signals = passed_signals(self.call)?;
         Ok(room.and_then(|()| self.send(last, Vec::new(), end)))
     }
 
@@ -183,9 +218,12 @@ impl<'a> Conversation<'a> {
             let mut buffer = [0; frame::LENGTH];
             let room = buffer.get_mut(..length - bytes.len()).unwrap_or_default();
             match sys::scm::receive(self.connection.as_fd(), room, nix::libc::MSG_DONTWAIT) {
-                Ok(mut received) if received.length > 0 && self.may_bring(&received) => {
-                    self.master = self.master.take().or(received.descriptors.pop());
+                Ok(received) if received.length > 0 && !received.truncated => {
                     bytes.extend_from_slice(room.get(..received.length).unwrap_or_default());
+                    self.arrived.extend(received.descriptors);
+                    if self.arrived.len() > usize::from(self.own.is_some()) {
+                        return Err(self.nonsense());
+                    }
                 }
                 Ok(received) if received.length > 0 => return Err(self.nonsense()),
                 Err(error) if is_passing(&error) => {}
@@ -193,12 +231,6 @@ impl<'a> Conversation<'a> {
             }
         }
         self.understood(&bytes).ok_or_else(|| self.nonsense())
-    }
-
-    /// One descriptor, with the word that the program runs, where there is a terminal for it.
-    fn may_bring(&self, received: &Received) -> bool {
-        let awaited = self.call.terminal && !self.started && self.master.is_none();
-        received.descriptors.len() <= usize::from(awaited)
     }
 
     fn understood(&self, bytes: &[u8]) -> Option<Reply> {
@@ -222,7 +254,8 @@ impl<'a> Conversation<'a> {
                 .iter()
                 .map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)),
         );
-        watched.extend(self.relay.iter().flat_map(Relay::watched));
+        let at = watched.len();
+        watched.extend(self.relay.iter().flat_map(Relay::interests));
         let deadly = self.deadly.filter(|_| !self.started);
         let first = [end, deadly.map(|(_, end)| end)];
         let timeout = patience::timeout(first.into_iter().flatten().min());
@@ -239,9 +272,11 @@ impl<'a> Conversation<'a> {
             sys::signal::die_of(signal as i32);
         }
         let answered = watched.first().and_then(PollFd::any) == Some(true);
+        let heard = watched.get(at).and_then(PollFd::revents);
+        // First: after a stop the terminal is to be set before it is read.
         self.pass_signals();
         if let Some(relay) = &mut self.relay {
-            relay.turn();
+            relay.turn(heard.unwrap_or(PollFlags::empty()));
         }
         Ok(answered)
     }
@@ -252,7 +287,11 @@ impl<'a> Conversation<'a> {
                 .into_iter()
                 .find(|signal| *signal as u32 == info.ssi_signo);
             match signal {
-                None => {}
+                None => {
+                    // One of `DEADLY`.
+                    (self.own, self.relay) = (None, None);
+                    sys::signal::die_of(info.ssi_signo.cast_signed());
+                }
                 // It may run all the same, and then stops too.
                 Some(signal @ Signal::SIGTSTP) if !self.started => {
                     self.pass(signal);
@@ -274,6 +313,10 @@ impl<'a> Conversation<'a> {
     fn pass(&mut self, signal: Signal) {
         if signal == Signal::SIGCONT {
             self.continued = self.continued.wrapping_add(1);
+            if let Some(relay) = &mut self.relay {
+                // It fails where the terminal has gone, which the next look shows.
+                let _ = relay.resume();
+            }
         }
         let _ = sys::scm::send(self.connection.as_fd(), &frame::signal_bytes(signal), &[]);
     }
@@ -290,17 +333,39 @@ impl<'a> Conversation<'a> {
         self.deadly = Instant::now().checked_add(MOMENT).map(|end| (signal, end));
     }
 
-    /// Stops this process as its program has stopped; the shell sees it, and continues it.
-    fn stop(&mut self) {
-        self.relay.iter_mut().for_each(Relay::pause);
-        // Cannot fail: a signal to this process itself.
-        let _ = raise(Signal::SIGSTOP);
-        self.relay.iter_mut().for_each(Relay::resume);
+    /// Sets up the other end of the program's terminal, and lets the program start.
+    fn take_terminal(&mut self) -> exit::Result<()> {
+        let (Some(own), Some(program)) = (self.own.take(), self.arrived.pop()) else {
+            return Err(self.nonsense());
+        };
+        self.relay = Some(Relay::new(own, program, &self.terminal).unable(SET)?);
+        // It fails where the other side is gone, which the next look shows.
+        let _ = sys::scm::send(self.connection.as_fd(), &frame::PREPARED, &[]);
+        Ok(())
     }
 
-    /// The program has ended: the last that it said is shown, and the terminal is as it was.
-    fn finish(&mut self) {
-        self.relay.iter_mut().for_each(Relay::finish);
+    /// The program has stopped for want of it, and is continued when it is the program's.
+    fn give_keyboard(&mut self) -> exit::Result<()> {
+        let Some(relay) = &mut self.relay else {
+            return Err(self.nonsense());
+        };
+        relay.give_keyboard().unable(SET)?;
+        // As if somebody else had sent it.
+        raise(Signal::SIGCONT).unable("continue the program")
+    }
+
+    /// Stops this process as its program has stopped; the shell sees it, and continues both.
+    fn stop(&mut self) {
+        match &mut self.relay {
+            // Cannot fail: a signal to this process itself.
+            None => drop(raise(Signal::SIGSTOP)),
+            Some(relay) => {
+                relay.rest();
+                pty::stop_with_group();
+                // Also where nothing has stopped.
+                let _ = raise(Signal::SIGCONT);
+            }
+        }
     }
 
     fn nonsense(&self) -> Failure {

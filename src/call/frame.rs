@@ -34,10 +34,12 @@ pub(super) enum No {
     Directory = 6,
     /// `--pty` is not allowed.
     Terminal = 7,
+    /// It is allowed, and no terminal is to be had.
+    TerminalMissing = 8,
 }
 
 impl No {
-    const ALL: [No; 7] = [
+    const ALL: [No; 8] = [
         No::Malformed,
         No::Descriptors,
         No::TooLarge,
@@ -45,6 +47,7 @@ impl No {
         No::Detach,
         No::Directory,
         No::Terminal,
+        No::TerminalMissing,
     ];
 }
 
@@ -52,11 +55,15 @@ impl No {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Reply {
     No(No),
+    /// The other end of the program's terminal comes with it.
+    Terminal,
     Started,
     /// errno of the start.
     NotStarted(c_int),
     /// The program has stopped, after so many SIGCONT of the caller's.
     Stopped(u32),
+    /// The program has stopped because it wants its terminal, which is its own now: to be continued when somebody is at it.
+    Foreground,
     Exited(u8),
     Killed(c_int),
 }
@@ -65,9 +72,11 @@ impl Reply {
     pub(super) fn bytes(self) -> [u8; LENGTH] {
         let (letter, number) = match self {
             Reply::No(no) => (b'N', no as u32),
+            Reply::Terminal => (b'P', 0),
             Reply::Started => (b'S', 0),
             Reply::NotStarted(errno) => (b'F', errno.unsigned_abs()),
             Reply::Stopped(continued) => (b'T', continued),
+            Reply::Foreground => (b'I', 0),
             Reply::Exited(code) => (b'E', u32::from(code)),
             Reply::Killed(signal) => (b'K', signal.unsigned_abs()),
         };
@@ -87,15 +96,20 @@ impl Reply {
                 .into_iter()
                 .find(|no| *no as u32 == number)
                 .map(Reply::No),
+            b'P' if number == 0 => Some(Reply::Terminal),
             b'S' if number == 0 => Some(Reply::Started),
             b'F' => small(4095).map(Reply::NotStarted),
             b'T' => Some(Reply::Stopped(number)),
+            b'I' if number == 0 => Some(Reply::Foreground),
             b'E' => u8::try_from(number).ok().map(Reply::Exited),
             b'K' => small(64).map(Reply::Killed),
             _ => None,
         }
     }
 }
+
+/// From the caller: it has set up its end of the terminal, and the program may start.
+pub(super) const PREPARED: [u8; LENGTH] = [b'P', 0, 0, 0, 0];
 
 /// A signal that reached the caller.
 pub(super) fn signal_bytes(signal: Signal) -> [u8; LENGTH] {
@@ -129,12 +143,15 @@ mod tests {
         replies.extend((0..=255).map(Reply::Exited));
         replies.extend((1..=64).map(Reply::Killed));
         replies.extend([Reply::Started, Reply::NotStarted(2), Reply::Stopped(7)]);
+        replies.extend([Reply::Terminal, Reply::Foreground]);
         for reply in replies {
             assert_eq!(Reply::read(reply.bytes()), Some(reply));
         }
         for wrong in [
             *b"N\0\0\0\0",
-            *b"N\0\0\0\x08",
+            *b"N\0\0\0\x09",
+            *b"P\0\0\0\x01",
+            *b"I\0\0\0\x01",
             *b"S\0\0\0\x01",
             *b"F\0\0\0\0",
             *b"E\0\0\x01\0",

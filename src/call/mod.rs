@@ -9,11 +9,11 @@ mod environment;
 mod frame;
 mod given;
 mod patience;
+mod pty;
 mod receive;
 mod s6;
 mod server;
 mod supervise;
-mod terminal;
 mod wire;
 
 pub(crate) use caller::Protocol;

@@ -74,7 +74,7 @@ pub(super) fn is_passing(error: &io::Error) -> bool {
 }
 
 impl Broken {
-    fn of(error: io::Error) -> Broken {
+    pub(super) fn of(error: io::Error) -> Broken {
         match error.kind() {
             io::ErrorKind::TimedOut => Broken::TooLate,
             io::ErrorKind::ConnectionReset => Broken::Gone,

@@ -61,7 +61,7 @@ pub(super) fn parse(message: &[u8]) -> Result<Parsed<'_>, Malformed> {
     Ok(Parsed::Whole(Request {
         roles: ROLES.to_vec(),
         detach: false,
-        terminal: None,
+        terminal: Vec::new(),
         arguments: entries(arguments_part, arguments)?,
         environment,
     }))
@@ -128,7 +128,7 @@ mod tests {
         Request {
             roles: ROLES.to_vec(),
             detach: false,
-            terminal: None,
+            terminal: Vec::new(),
             arguments: vec![OsStr::new("A0"), OsStr::new("A 1")],
             environment: vec![OsStr::new("PATH=/bin")],
         }

@@ -5,6 +5,7 @@ use super::caller::{Caller, Protocol};
 use super::environment::Policy;
 use super::frame::{No, Reply};
 use super::given;
+use super::pty::{Terminal, Ungiven};
 use super::receive::{self, Broken};
 use super::supervise::{Supervision, watched_signals};
 use super::wire::{Parsed, Request, Role};
@@ -15,12 +16,10 @@ use crate::report::{self, Escaped, Kind, event};
 use crate::source::Activation;
 use crate::sys;
 use crate::sys::cvec::CVec;
-use crate::sys::spawn::{Child, Failure as NoChild, Job, Stack, spawn_on_terminal};
-use crate::sys::terminal::Size;
+use crate::sys::spawn::{Child, Failure as NoChild, Job, Stack, spawn_from_anywhere};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
-use nix::pty::openpty;
 use nix::sys::prctl::set_child_subreaper;
 use nix::sys::stat::fstat;
 use nix::unistd::{Pid, fchdir};
@@ -68,7 +67,7 @@ pub(crate) fn run(post: Post, activation: &Activation) -> exit::Result<u8> {
     let mut peer = Peer::default();
     peer.identify(connection.as_fd(), &Mapping::read())
         .unable("ask the kernel who calls")?;
-    let caller = Caller::greet(connection, post.protocol).unable("greet the caller")?;
+    let mut caller = Caller::greet(connection, post.protocol).unable("greet the caller")?;
     let message = match receive::take(caller.connection(), end, post.protocol.parser()) {
         Ok(message) => message,
         Err(broken) => return refuse_broken(&caller, &peer, &broken),
@@ -77,41 +76,48 @@ pub(crate) fn run(post: Post, activation: &Activation) -> exit::Result<u8> {
         return Err(exit::system("unable to read the request a second time"));
     };
     let fitted = Descriptors::of(&request, message.descriptors, post.allowed);
-    let descriptors = match fitted {
+    let mut descriptors = match fitted {
         Ok(descriptors) => descriptors,
         Err((no, why)) => return Ok(refuse(&caller, &peer, no, why)),
     };
+    let mut terminal = None;
+    if !request.terminal.is_empty() {
+        match Terminal::give(&mut caller, &request, ABOVE, end) {
+            Ok(given) => {
+                let put = descriptors.put(&request.terminal, &given);
+                put.unable("copy the terminal")?;
+                terminal = Some(given);
+            }
+            Err(Ungiven::Broken(broken)) => return refuse_broken(&caller, &peer, &broken),
+            Err(Ungiven::System(error)) => {
+                caller.dismiss(No::TerminalMissing);
+                return Err(error).unable("give the program a terminal");
+            }
+        }
+    }
     let started = Program::look_up(post.prog)
         .map_err(|failure| (errno_of(failure.code), failure))
         .and_then(|program| {
-            start(program, &request, policy, descriptors).map_err(|cause| {
+            let foreground = terminal.as_ref().and_then(Terminal::foreground);
+            start(program, &request, policy, descriptors, foreground).map_err(|cause| {
                 let errno = cause.raw_os_error().unwrap_or(libc::EIO);
                 let code = exit_of(errno);
                 let error = anyhow::Error::new(cause).context("unable to run the program");
                 (errno, Failure { code, error })
             })
         });
-    let Started { child, terminal } = match started {
+    let child = match started {
         Ok(child) => child,
         Err((errno, failure)) => {
             caller.tell(Reply::NotStarted(errno));
             return Err(failure);
         }
     };
-    // The end from which the terminal is driven is the caller's; this process neither types nor reads.
-    let slave = match terminal {
-        Some(Pair { master, slave }) => {
-            caller.tell_with(Reply::Started, master.as_fd());
-            Some(slave)
-        }
-        None => {
-            caller.tell(Reply::Started);
-            None
-        }
-    };
+    caller.tell(Reply::Started);
     tell_start(&peer, &child, &request);
     let leader = Pid::from_raw(child.pid);
-    Supervision::new(caller, signals, leader, request.detach).attend(&peer, slave);
+    let supervision = Supervision::new(caller, signals, leader, request.detach);
+    supervision.in_terminal(terminal).attend(&peer);
     Ok(0)
 }
 
@@ -120,33 +126,10 @@ struct Descriptors {
     /// For 0, 1 and 2.
     standard: [OwnedFd; 3],
     directory: Option<OwnedFd>,
-    terminal: Option<Pair>,
-}
-
-/// A terminal of the program's own.
-struct Pair {
-    master: OwnedFd,
-    slave: OwnedFd,
-}
-
-impl Pair {
-    fn open(size: Size) -> io::Result<Pair> {
-        let pair = openpty(&size.winsize(), None)?;
-        Ok(Pair {
-            master: sys::fd::lift(pair.master, ABOVE)?,
-            slave: sys::fd::lift(pair.slave, ABOVE)?,
-        })
-    }
-}
-
-/// A program that runs.
-struct Started {
-    child: Child,
-    terminal: Option<Pair>,
 }
 
 impl Descriptors {
-    /// Gives each descriptor its role; the terminal, or /dev/null, stands in for what was not sent.
+    /// Gives each descriptor its role; /dev/null stands in for what was not sent.
     fn of(
         request: &Request<'_>,
         sent: Vec<OwnedFd>,
@@ -158,7 +141,7 @@ impl Descriptors {
         if request.roles.contains(&Role::Directory) && !allowed.directory {
             return Err((No::Directory, "a directory is not allowed"));
         }
-        if request.terminal.is_some() && !allowed.terminal {
+        if !request.terminal.is_empty() && !allowed.terminal {
             return Err((No::Terminal, "a terminal is not allowed"));
         }
         if sent.len() != request.roles.len() {
@@ -175,15 +158,9 @@ impl Descriptors {
                 *place = Some(lifted);
             }
         }
-        let terminal = request
-            .terminal
-            .map(Pair::open)
-            .transpose()
-            .map_err(unfit)?;
-        let or_null = |descriptor: Option<OwnedFd>| match (descriptor, &terminal) {
-            (Some(descriptor), _) => Ok(descriptor),
-            (None, Some(pair)) => sys::fd::copy_above(pair.slave.as_fd(), ABOVE),
-            (None, None) => report::open_null().and_then(|null| sys::fd::lift(null, ABOVE)),
+        let or_null = |descriptor: Option<OwnedFd>| match descriptor {
+            Some(descriptor) => Ok(descriptor),
+            None => report::open_null().and_then(|null| sys::fd::lift(null, ABOVE)),
         };
         let [stdin, stdout, stderr, directory] = found;
         let standard = [
@@ -194,8 +171,17 @@ impl Descriptors {
         Ok(Descriptors {
             standard,
             directory,
-            terminal,
         })
+    }
+
+    /// Those of 0, 1 and 2 that `roles` names are the terminal.
+    fn put(&mut self, roles: &[Role], terminal: &Terminal) -> io::Result<()> {
+        for role in roles {
+            if let Some(place) = self.standard.get_mut(*role as usize) {
+                *place = terminal.copy(ABOVE)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -215,7 +201,8 @@ fn start(
     request: &Request<'_>,
     policy: Policy,
     descriptors: Descriptors,
-) -> io::Result<Started> {
+    foreground: Option<RawFd>,
+) -> io::Result<Child> {
     let path = absolute(program.path)?;
     if let Some(directory) = descriptors.directory {
         fchdir(directory)?;
@@ -226,7 +213,7 @@ fn start(
         argv.push(&[word.as_bytes()]);
     }
     let mut envp = CVec::default();
-    let on_terminal = request.terminal.is_some();
+    let on_terminal = !request.terminal.is_empty();
     for entry in policy.environment(&request.environment, on_terminal) {
         envp.push(&[&entry]);
     }
@@ -243,14 +230,11 @@ fn start(
         ],
         low: 3,
         nofile: None,
+        foreground,
     };
-    let terminal = descriptors.terminal;
-    let slave = terminal.as_ref().map(|pair| pair.slave.as_fd());
-    let child = spawn_on_terminal(&mut Stack::new()?, job, slave);
-    match child {
-        Ok(child) => Ok(Started { child, terminal }),
-        Err(NoChild::NoProcess(error) | NoChild::NoProgram(error)) => Err(error),
-    }
+    spawn_from_anywhere(&mut Stack::new()?, job).map_err(|failure| match failure {
+        NoChild::NoProcess(error) | NoChild::NoProgram(error) => error,
+    })
 }
 
 /// The program is the server's choice: a relative path must not lead to something in a caller's directory.
@@ -316,6 +300,7 @@ fn refuse(caller: &Caller, peer: &Peer, no: No, why: &str) -> u8 {
         No::Detach | No::Directory | No::Terminal => exit::REFUSED,
         No::TooLate => exit::DEADLINE,
         No::Malformed | No::Descriptors | No::TooLarge => exit::WRONG_USE,
+        No::TerminalMissing => exit::SYSTEM,
     }
 }
 

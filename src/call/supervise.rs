@@ -4,6 +4,7 @@
 use super::caller::{Caller, Word};
 use super::descendants::{end_all, reap};
 use super::frame::Reply;
+use super::pty::Terminal;
 use crate::admission::{Peer, UserIs};
 use crate::report::{self, Escaped, Kind, Seconds, event};
 use crate::sys;
@@ -14,13 +15,16 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, killpg, pthread_sigmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
 /// From SIGTERM to SIGKILL, when the caller is gone.
 const GRACE: Duration = Duration::from_secs(5);
 /// The same when this process is told to end: who told it has five seconds of patience too, so all is over before.
 const SHORT_GRACE: Duration = Duration::from_secs(4);
+
+/// From the hang-up of a terminal to the end of the caller's connection, if it has died: the kernel closes both at once.
+const MOMENT: Duration = Duration::from_millis(200);
 
 /// What ends this process, and all below it.
 const TOLD: [Signal; 4] = [
@@ -62,6 +66,9 @@ pub(super) struct Supervision {
     /// The program: also the number of its process group, as long as it is not reaped.
     leader: Pid,
     detached: bool,
+    /// The program's own.
+    terminal: Option<Terminal>,
+    hung_up: bool,
     /// How many SIGCONT the caller has sent: a stop that was before the last of them is over.
     continued: u32,
 }
@@ -78,13 +85,24 @@ impl Supervision {
             signals,
             leader,
             detached,
+            terminal: None,
+            hung_up: false,
             continued: 0,
         }
     }
 
-    /// Comes back when the program has ended and its caller knows, or when nothing of it is left. The program's terminal is held until its
-    /// end, so that the caller finds no end of file there as long as the program might open it again.
-    pub(super) fn attend(mut self, peer: &Peer, terminal: Option<OwnedFd>) {
+    /// The program runs in a terminal of its own.
+    pub(super) fn in_terminal(mut self, mut terminal: Option<Terminal>) -> Supervision {
+        let early = terminal.as_mut().map(|own| std::mem::take(&mut own.early));
+        for signal in early.unwrap_or_default() {
+            self.pass(signal);
+        }
+        self.terminal = terminal;
+        self
+    }
+
+    /// Comes back when the program has ended and its caller knows, or when nothing of it is left.
+    pub(super) fn attend(mut self, peer: &Peer) {
         let start = Instant::now();
         let over = loop {
             if let Some(over) = self.turn() {
@@ -93,7 +111,13 @@ impl Supervision {
         };
         let (leader, signals) = (Some(self.leader), &self.signals);
         let end = match over {
-            Over::Ended(end) => Some(end),
+            Over::Ended(end) => {
+                if !self.detached && self.caller_has_died() {
+                    // It was the first to go, and the program ended of that.
+                    end_all(signals, None, GRACE);
+                }
+                Some(end)
+            }
             Over::CallerGone => {
                 report::line(Kind::Connection, format_args!("gone {peer}"));
                 end_all(signals, leader, GRACE)
@@ -105,7 +129,6 @@ impl Supervision {
             }
             Over::Told => end_all(signals, leader, SHORT_GRACE),
         };
-        drop(terminal);
         let end = end.unwrap_or(End::Unknown);
         if let Some(caller) = &self.caller {
             match end {
@@ -151,33 +174,61 @@ impl Supervision {
     }
 
     fn read_signals(&mut self) -> Option<Over> {
-        let mut told = false;
+        let (mut told, mut hangs_up) = (false, false);
         while let Ok(Some(info)) = self.signals.read_signal() {
+            if self.terminal.is_some() && info.ssi_signo == Signal::SIGHUP as u32 {
+                hangs_up = true;
+                continue;
+            }
             told |= TOLD.iter().any(|signal| *signal as u32 == info.ssi_signo);
         }
+        self.hung_up |= hangs_up;
         let mut end = None;
-        let mut stopped = false;
+        let mut stopped = None;
         reap(Some(self.leader), |change| match change {
             Change::Ended(how) => end = Some(how),
-            Change::Stopped => stopped = true,
+            Change::Stopped(signal) => stopped = Some(signal),
         });
         if let Some(end) = end {
             return Some(Over::Ended(end));
         }
-        if stopped && let Some(caller) = &self.caller {
-            caller.tell(Reply::Stopped(self.continued));
+        if let (Some(signal), Some(caller)) = (stopped, &self.caller) {
+            let terminal = self.terminal.as_ref();
+            let wanted = terminal.is_some_and(|own| own.is_wanted(signal, self.leader));
+            caller.tell(if wanted {
+                Reply::Foreground
+            } else {
+                Reply::Stopped(self.continued)
+            });
+        }
+        if hangs_up {
+            if self.caller_has_died() {
+                return Some(Over::CallerGone);
+            }
+            self.hang_up();
         }
         told.then_some(Over::Told)
+    }
+
+    /// The hang-up of the program's terminal may come before the end of the connection.
+    fn caller_has_died(&self) -> bool {
+        let moment = if self.hung_up { MOMENT } else { Duration::ZERO };
+        let caller = self.caller.as_ref();
+        caller.is_some_and(|caller| caller.goes_within(moment))
+    }
+
+    /// The program's terminal has hung up, of which the kernel tells the leader of its session alone: this process.
+    fn hang_up(&self) {
+        for signal in [Signal::SIGHUP, Signal::SIGCONT] {
+            // The leader is not reaped, so the number is its group's.
+            let _ = killpg(self.leader, signal);
+        }
     }
 
     fn listen(&mut self) -> Option<Over> {
         match self.caller.as_mut()?.hear()? {
             Word::Signal(signal) => {
-                if signal == Signal::SIGCONT {
-                    self.continued = self.continued.wrapping_add(1);
-                }
-                // The leader is not reaped, so the number is its group's.
-                let _ = killpg(self.leader, signal);
+                self.pass(signal);
                 None
             }
             Word::Gone if self.detached => {
@@ -185,7 +236,15 @@ impl Supervision {
                 None
             }
             Word::Gone => Some(Over::CallerGone),
-            Word::Nonsense => Some(Over::Nonsense),
+            Word::Prepared | Word::Nonsense => Some(Over::Nonsense),
         }
+    }
+
+    fn pass(&mut self, signal: Signal) {
+        if signal == Signal::SIGCONT {
+            self.continued = self.continued.wrapping_add(1);
+        }
+        // The leader is not reaped, so the number is its group's.
+        let _ = killpg(self.leader, signal);
     }
 }

@@ -1,7 +1,6 @@
 //! The request of `call`, to the byte: docs/CALL.md. Bytes in, a request or an error out; nothing here touches a descriptor.
 #![forbid(unsafe_code)]
 
-use crate::sys::terminal::Size;
 use std::ffi::OsStr;
 use std::fmt::{self, Display};
 use std::os::unix::ffi::OsStrExt as _;
@@ -14,7 +13,7 @@ pub(super) const HEADER: usize = BANNER.len() + 6 * 4;
 pub(super) const LARGEST: usize = 4 * 1024 * 1024;
 /// Entries of the arguments, and of the environment.
 pub(super) const MOST_ENTRIES: u32 = 65_536;
-/// Entries of the settings, of which there are two.
+/// Entries of the settings, of which there are three.
 const MOST_SETTINGS: u32 = 16;
 /// Descriptors that come with a request.
 pub(super) const MOST_DESCRIPTORS: usize = 4;
@@ -54,8 +53,8 @@ pub(super) struct Request<'a> {
     pub(super) roles: Vec<Role>,
     /// The program is to outlive its caller.
     pub(super) detach: bool,
-    /// A terminal of the program's own, with this window, for those of 0, 1 and 2 that have no descriptor.
-    pub(super) terminal: Option<Size>,
+    /// Those of 0, 1 and 2 that are a terminal of the program's own. The caller gets its other end.
+    pub(super) terminal: Vec<Role>,
     pub(super) arguments: Vec<&'a OsStr>,
     /// Each `NAME=VALUE`, as it came.
     pub(super) environment: Vec<&'a OsStr>,
@@ -77,6 +76,8 @@ pub(super) enum Malformed {
     Lengths,
     Settings,
     Variable,
+    /// Behind the request.
+    Words,
 }
 
 impl Display for Malformed {
@@ -87,6 +88,7 @@ impl Display for Malformed {
             Malformed::Lengths => "its lengths do not add up",
             Malformed::Settings => "it has a setting that is not known",
             Malformed::Variable => "a variable has no name",
+            Malformed::Words => "words that no caller says",
         })
     }
 }
@@ -131,18 +133,16 @@ pub(super) fn parse(message: &[u8]) -> Result<Parsed<'_>, Malformed> {
     let cut = |bytes: &'_ [u8], at: u32| bytes.len().min(at as usize);
     let (settings_part, rest) = body.split_at(cut(body, settings_bytes));
     let (arguments_part, environment_part) = rest.split_at(cut(rest, arguments_bytes));
-    let (roles, detach, terminal) = read_settings(&entries(settings_part, settings)?)?;
+    let request = read_settings(&entries(settings_part, settings)?)?;
     let arguments = entries(arguments_part, arguments)?;
     let environment = entries(environment_part, variables)?;
     if environment.iter().any(|entry| name_of(entry).is_none()) {
         return Err(Malformed::Variable);
     }
     Ok(Parsed::Whole(Request {
-        roles,
-        detach,
-        terminal,
         arguments,
         environment,
+        ..request
     }))
 }
 
@@ -173,13 +173,40 @@ pub(super) fn entries(part: &[u8], count: u32) -> Result<Vec<&OsStr>, Malformed>
     }
 }
 
-/// The settings stand in one order, so that a request can be written in one way only.
-fn read_settings(entries: &[&OsStr]) -> Result<(Vec<Role>, bool, Option<Size>), Malformed> {
+/// A request with its settings alone. They stand in one order, so that a request can be written in one way only.
+fn read_settings<'a>(entries: &[&OsStr]) -> Result<Request<'a>, Malformed> {
     let mut entries = entries.iter().map(|entry| entry.as_bytes()).peekable();
     let names = entries
         .next()
         .and_then(|entry| entry.strip_prefix(DESCRIPTORS))
         .ok_or(Malformed::Settings)?;
+    let roles = read_roles(names)?;
+    let detach = entries.next_if(|entry| *entry == DETACH).is_some();
+    let terminal = match entries.next() {
+        None => Vec::new(),
+        Some(entry) => {
+            let names = entry.strip_prefix(TERMINAL).ok_or(Malformed::Settings)?;
+            let terminal = read_roles(names)?;
+            let fit = |role: &Role| *role < Role::Directory && !roles.contains(role);
+            // It hangs up when the caller dies, so nothing goes on in it.
+            if terminal.is_empty() || detach || !terminal.iter().all(fit) {
+                return Err(Malformed::Settings);
+            }
+            terminal
+        }
+    };
+    match entries.next() {
+        None => Ok(Request {
+            roles,
+            detach,
+            terminal,
+            ..Request::default()
+        }),
+        Some(_) => Err(Malformed::Settings),
+    }
+}
+
+fn read_roles(names: &[u8]) -> Result<Vec<Role>, Malformed> {
     let mut roles = Vec::new();
     for name in names
         .split(|&byte| byte == b':')
@@ -192,31 +219,12 @@ fn read_settings(entries: &[&OsStr]) -> Result<(Vec<Role>, bool, Option<Size>), 
             .ok_or(Malformed::Settings)?;
         roles.push(role);
     }
-    let detach = entries.next_if_eq(&DETACH).is_some();
-    let terminal = match entries.next() {
-        None => None,
-        Some(entry) => Some(read_terminal(entry).ok_or(Malformed::Settings)?),
-    };
-    match entries.next() {
-        None => Ok((roles, detach, terminal)),
-        Some(_) => Err(Malformed::Settings),
-    }
+    Ok(roles)
 }
 
-/// `TERMINAL=ROWSxCOLUMNS`, each as it is written below.
-fn read_terminal(entry: &[u8]) -> Option<Size> {
-    let text = std::str::from_utf8(entry.strip_prefix(TERMINAL)?).ok()?;
-    let (rows, columns) = text.split_once('x')?;
-    let size = Size {
-        rows: rows.parse().ok()?,
-        columns: columns.parse().ok()?,
-    };
-    (terminal_setting(size) == entry).then_some(size)
-}
-
-fn terminal_setting(size: Size) -> Vec<u8> {
-    let Size { rows, columns } = size;
-    [TERMINAL, format!("{rows}x{columns}").as_bytes()].concat()
+fn write_roles(name: &[u8], roles: &[Role]) -> Vec<u8> {
+    let words: Vec<&str> = roles.iter().map(|role| role.word()).collect();
+    [name, words.join(":").as_bytes()].concat()
 }
 
 /// The bytes of a request.
@@ -224,14 +232,15 @@ fn terminal_setting(size: Size) -> Vec<u8> {
 /// # Errors
 /// `TooLarge`, before anything is sent. An entry with a zero byte, which no program can have been given, is `Lengths`.
 pub(super) fn encode(request: &Request<'_>) -> Result<Vec<u8>, Malformed> {
-    let words: Vec<&str> = request.roles.iter().map(|role| role.word()).collect();
-    let descriptors = [DESCRIPTORS, words.join(":").as_bytes()].concat();
+    let descriptors = write_roles(DESCRIPTORS, &request.roles);
+    let terminal = write_roles(TERMINAL, &request.terminal);
     let mut settings = vec![OsStr::from_bytes(&descriptors)];
     if request.detach {
         settings.push(OsStr::from_bytes(DETACH));
     }
-    let terminal = request.terminal.map(terminal_setting);
-    settings.extend(terminal.as_deref().map(OsStr::from_bytes));
+    if !request.terminal.is_empty() {
+        settings.push(OsStr::from_bytes(&terminal));
+    }
     let mut message = BANNER.to_vec();
     let mut body = Vec::new();
     for list in [&settings, &request.arguments, &request.environment] {
@@ -265,10 +274,7 @@ mod tests {
         Request {
             roles: Role::ALL.to_vec(),
             detach: true,
-            terminal: Some(Size {
-                rows: 24,
-                columns: 80,
-            }),
+            terminal: Vec::new(),
             arguments: arguments.iter().copied().map(OsStr::new).collect(),
             environment: environment.iter().copied().map(OsStr::new).collect(),
         }
@@ -288,6 +294,44 @@ mod tests {
                 let message = encode(&request).unwrap();
                 assert_eq!(parse(&message), Ok(Parsed::Whole(request)));
             }
+        }
+    }
+
+    /// `DESCRIPTORS=directory` and a terminal for 0 to 2.
+    fn in_a_terminal<'a>() -> Request<'a> {
+        Request {
+            roles: Role::ALL[3..].to_vec(),
+            detach: false,
+            terminal: Role::ALL[..3].to_vec(),
+            ..request(&["one", "", "two\n"], &["A=b", "PATH=/bin"])
+        }
+    }
+
+    #[test]
+    fn a_terminal_stands_in_for_what_is_not_sent_and_for_nothing_else() {
+        let good = encode(&in_a_terminal()).unwrap();
+        assert_eq!(parse(&good), Ok(Parsed::Whole(in_a_terminal())));
+        type Change = fn(&mut Request<'_>);
+        let changes: [Change; 3] = [
+            |request| request.detach = true,
+            |request| request.terminal = vec![Role::Directory],
+            |request| request.roles = vec![Role::Stdout],
+        ];
+        for change in changes {
+            let mut request = in_a_terminal();
+            change(&mut request);
+            assert_eq!(encode(&request), Err(Malformed::Settings), "{request:?}");
+        }
+        let text = String::from_utf8(good).unwrap();
+        for (from, to) in [
+            ("TERMINAL=", "TERMINUS="),
+            ("stdin:stdout", "stdout:stdin"),
+            ("stdin:stdout:stderr", "stderr:stderr:stdin"),
+        ] {
+            let broken = text.replace(from, to);
+            assert_ne!(broken, text);
+            let refused = parse(broken.as_bytes());
+            assert_eq!(refused, Err(Malformed::Settings), "{to}");
         }
     }
 
@@ -350,11 +394,6 @@ mod tests {
         for (from, to) in [
             ("DETACH=1", "DETACH=2"),
             ("stdin:", "stdon:"),
-            ("=24x80", "=024x8"),
-            ("=24x80", "=+4x80"),
-            ("=24x80", "=24x8x"),
-            ("=24x80", "=24080"),
-            ("=24x80", "=24x8 "),
             ("DESCRIPTORS=", "DESCRIPTEURS"),
             ("stdout:stderr", "stderr:stdout"),
             ("stdin:stdout:stderr", "stdin:stdin:stdin::"),
@@ -391,11 +430,12 @@ mod tests {
     /// Each change is made to a whole request. What still is one must be the one way to write it: nothing is read loosely.
     #[test]
     fn no_change_to_a_request_is_read_as_another_message_than_the_one_that_stands_there() {
-        let whole = encode(&request(&["one", "", "two\n"], &["A=b", "PATH=/bin"])).unwrap();
+        let detached = request(&["one", "", "two\n"], &["A=b", "PATH=/bin"]);
+        let wholes = [detached, in_a_terminal()].map(|request| encode(&request).unwrap());
         let mut random = Random(0x9e37_79b9_7f4a_7c15);
         let mut read = 0;
-        for _ in 0..60_000 {
-            let mut message = whole.clone();
+        for round in 0..60_000 {
+            let mut message = wholes[round % 2].clone();
             for _ in 0..=random.below(4) {
                 let at = random.below(message.len().max(1));
                 let byte = random.below(256) as u8;

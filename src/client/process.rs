@@ -89,6 +89,7 @@ pub(super) fn start<W: AsRef<OsStr>>(
         places: &places,
         low: 3,
         nofile: None,
+        foreground: None,
     };
     let mut stack = Stack::new().unable("get memory for a child")?;
     let child = spawn_from_anywhere(&mut stack, job).map_err(|failure| match failure {

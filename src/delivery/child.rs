@@ -161,6 +161,7 @@ impl Bench {
                 places: places.used(),
                 low: recipe.low.unsigned_abs(),
                 nofile: recipe.nofile,
+                foreground: None,
             },
         );
         if changed {

@@ -29,7 +29,7 @@ pub(crate) mod signal;
 pub(crate) mod socket;
 pub(crate) mod spawn;
 #[cfg(feature = "cli")]
-pub(crate) mod terminal;
+pub(crate) mod tty;
 pub(crate) mod wait;
 
 use std::io;

@@ -9,7 +9,7 @@ use super::cvt;
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
 /// The memory on which a child runs from clone to exec; each door has one, used by one child at a time.
@@ -79,6 +79,8 @@ pub(crate) struct Job<'a> {
     pub(crate) low: u32,
     /// The descriptor limit to give back, if this process raised its own.
     pub(crate) nofile: Option<libc::rlimit>,
+    /// The controlling terminal, in whose foreground the child's group begins.
+    pub(crate) foreground: Option<RawFd>,
 }
 
 /// A child that runs its program.
@@ -116,9 +118,8 @@ struct Shared<'a> {
     places: &'a [(RawFd, RawFd)],
     low: u32,
     nofile: Option<libc::rlimit>,
+    foreground: Option<RawFd>,
     origin: Origin,
-    /// What becomes the controlling terminal of a session of the child's own; -1: none.
-    terminal: RawFd,
     /// errno of the step that failed, written by the child into our memory.
     error: libc::c_int,
     /// Whether that step was execve.
@@ -130,22 +131,13 @@ struct Shared<'a> {
 /// The signal dispositions are the caller's (see `signal::set_up`: all default but one that does nothing); descriptors that are not
 /// close-on-exec and stand below `low` pass to the child.
 pub(crate) fn spawn(stack: &mut Stack, job: Job<'_>) -> Result<Child, Failure> {
-    start(stack, job, Origin::Doorward, None)
+    start(stack, job, Origin::Doorward)
 }
 
 /// The same from any process, whatever handlers, ignored signals and inheritable descriptors it has: the child loses them all.
 ///
 /// Its table is a copy of the whole one in which the numbers from `low` are close-on-exec, so that each `from` may stand anywhere.
 pub(crate) fn spawn_from_anywhere(stack: &mut Stack, job: Job<'_>) -> Result<Child, Failure> {
-    spawn_on_terminal(stack, job, None)
-}
-
-/// The same, in a session of its own with that controlling terminal, if there is one.
-pub(crate) fn spawn_on_terminal(
-    stack: &mut Stack,
-    job: Job<'_>,
-    terminal: Option<BorrowedFd<'_>>,
-) -> Result<Child, Failure> {
     // A handler of the caller's must not run in the child, which shares its memory.
     let mut before = SigSet::empty();
     pthread_sigmask(
@@ -154,18 +146,13 @@ pub(crate) fn spawn_on_terminal(
         Some(&mut before),
     )
     .map_err(|error| Failure::NoProcess(error.into()))?;
-    let child = start(stack, job, Origin::Anywhere, terminal);
+    let child = start(stack, job, Origin::Anywhere);
     // The mask was valid a moment ago, so this cannot fail.
     let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
     child
 }
 
-fn start(
-    stack: &mut Stack,
-    job: Job<'_>,
-    origin: Origin,
-    terminal: Option<BorrowedFd<'_>>,
-) -> Result<Child, Failure> {
+fn start(stack: &mut Stack, job: Job<'_>, origin: Origin) -> Result<Child, Failure> {
     let argv = job.argv.seal().as_ptr();
     let envp = job.envp.seal().as_ptr();
     let pid_text = job
@@ -180,8 +167,8 @@ fn start(
         places: job.places,
         low: job.low,
         nofile: job.nofile,
+        foreground: job.foreground,
         origin,
-        terminal: terminal.map_or(-1, |terminal| terminal.as_raw_fd()),
         error: 0,
         at_exec: false,
     };
@@ -263,16 +250,13 @@ fn become_program(shared: &mut Shared<'_>) -> libc::c_int {
             return errno();
         }
     }
-    if shared.terminal < 0 {
-        // SAFETY: no memory is involved; 0 and 0 mean this process, as leader of a group of its own.
-        unsafe { libc::setpgid(0, 0) };
-    } else {
-        // SAFETY: numbers only. A new child leads no group, so the session is made; its first terminal is one that nobody else controls.
-        let taken = unsafe {
-            libc::setsid();
-            libc::ioctl(shared.terminal, libc::TIOCSCTTY, 0)
-        };
-        if taken == -1 {
+    // SAFETY: no memory is involved; 0 and 0 mean this process, as leader of a group of its own.
+    unsafe { libc::setpgid(0, 0) };
+    if let Some(terminal) = shared.foreground {
+        // SAFETY: no arguments; the raw call, because a cached answer would be the parent's.
+        let own = unsafe { libc::syscall(libc::SYS_getpid) } as libc::pid_t;
+        // SAFETY: the request reads one pid. No SIGTTOU stops this process: all signals are blocked here.
+        if unsafe { libc::ioctl(terminal, libc::TIOCSPGRP, &raw const own) } == -1 {
             return errno();
         }
     }

@@ -44,7 +44,8 @@ pub(crate) fn peek(pid: libc::pid_t) -> io::Result<Option<End>> {
 pub(crate) enum Change {
     /// It has ended and is reaped.
     Ended(End),
-    Stopped,
+    /// By which signal.
+    Stopped(libc::c_int),
 }
 
 /// `waitid` without waiting, for any child: whose state has changed, and how; `None`: nobody's has.
@@ -70,7 +71,7 @@ pub(crate) fn next_change() -> io::Result<Option<(libc::pid_t, Change)>> {
     }
     let change = match info.si_code {
         libc::CLD_EXITED => Change::Ended(End::Code(status)),
-        libc::CLD_STOPPED | libc::CLD_TRAPPED => Change::Stopped,
+        libc::CLD_STOPPED | libc::CLD_TRAPPED => Change::Stopped(status),
         _ => Change::Ended(End::Signal(status)),
     };
     Ok(Some((pid, change)))

@@ -65,7 +65,7 @@ pub(in crate::cli) struct Answer {
     /// Let programs go on when their caller dies (call --detach)
     #[arg(long)]
     pub(in crate::cli) allow_detach: bool,
-    /// Let callers have a terminal made for the program (call --pty)
+    /// Give programs a terminal of their own where their caller wants one (call --pty)
     #[arg(long)]
     pub(in crate::cli) allow_pty: bool,
     /// Refuse a caller whose request takes longer to come

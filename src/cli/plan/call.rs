@@ -23,7 +23,7 @@ pub(in crate::cli) fn call(words: args::Call) -> Result<Call> {
     }
     if words.pty && words.detach {
         return Err(wrong_use(
-            "--pty and --detach make no sense together: the terminal ends with this process",
+            "--pty and --detach make no sense together: the terminal hangs up when this process dies",
         ));
     }
     let mut rest = words.path_and_arguments.into_iter();
@@ -43,7 +43,7 @@ pub(in crate::cli) fn call(words: args::Call) -> Result<Call> {
         environment: !words.no_env,
         detach: words.detach,
         directory: words.cwd,
-        terminal: words.pty,
+        pty: words.pty,
     })
 }
 

@@ -62,6 +62,7 @@ impl Daemon {
             // The sockets' own numbers must be in the copy of the table; whatever else stands there is close-on-exec.
             low: highest.unwrap_or(0).unsigned_abs() + 1,
             nofile: self.nofile,
+            foreground: None,
         };
         spawn(stack, job).map_err(|failure| match failure {
             Failure::NoProcess(error) | Failure::NoProgram(error) => error,

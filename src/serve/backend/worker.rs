@@ -131,6 +131,7 @@ impl Backend {
                 places: &[(self.landing.as_raw_fd(), 3)],
                 low: self.handing.low.unsigned_abs(),
                 nofile: plan.nofile,
+                foreground: None,
             },
         );
         let _ = sys::fd::replace(self.null.as_fd(), &self.landing);

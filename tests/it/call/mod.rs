@@ -243,6 +243,7 @@ fn wrong_use_is_said() {
     answer(&[]).assert(100, ["no connection"]);
     answer(&["--s6", "--allow-cwd"]).assert(100, ["--s6 and --allow-cwd"]);
     answer(&["--s6", "--allow-detach"]).assert(100, ["--s6 and --allow-detach"]);
+    answer(&["--s6", "--allow-pty"]).assert(100, ["--s6 and --allow-pty"]);
     answer(&["--message-timeout", "0"]).assert(100, ["--message-timeout 0"]);
     for name in ["PROTO", "IPCREMOTEEUID", "LISTEN_FDS", "", "A=B"] {
         let door = Door::new();

@@ -175,6 +175,10 @@ pub fn terminal() -> (OwnedFd, OwnedFd) {
         )
     };
     assert_eq!(opened, 0, "openpty: {}", io::Error::last_os_error());
+    for fd in [shows, inside] {
+        // SAFETY: sets a flag of a descriptor that is open. Nothing that another test starts shall keep a terminal.
+        unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+    }
     let mut both = own(vec![shows, inside]).into_iter();
     match (both.next(), both.next()) {
         (Some(shows), Some(inside)) => (shows, inside),
@@ -182,7 +186,65 @@ pub fn terminal() -> (OwnedFd, OwnedFd) {
     }
 }
 
-/// Bytes that can be read from a socket, of all its messages together (`FIONREAD`).
+/// Makes `command` start as the leader of a session, in `terminal` if there is one, and end with the calling thread.
+pub fn lead_a_session(command: &mut Command, terminal: Option<OwnedFd>) {
+    let lead = move || {
+        // SAFETY: system calls with numbers alone; `terminal` keeps its own open.
+        unsafe {
+            check(libc::syscall(
+                libc::SYS_close_range,
+                3,
+                u32::MAX,
+                libc::CLOSE_RANGE_CLOEXEC,
+            ))?;
+            check(libc::setsid().into())?;
+            if let Some(terminal) = &terminal {
+                check(libc::ioctl(terminal.as_raw_fd(), libc::TIOCSCTTY, 0).into())?;
+            }
+            check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL).into())?;
+        }
+        Ok(())
+    };
+    // SAFETY: the closure makes system calls and builds no-heap errors only: sound between fork and exec.
+    unsafe { command.pre_exec(lead) };
+}
+
+/// The inner end of a pseudo-terminal, from its outer one (`TIOCGPTPEER`).
+pub fn inside(outside: &OwnedFd) -> OwnedFd {
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    // SAFETY: the request takes a number, and yields a new descriptor that nobody else owns.
+    let fd = unsafe { libc::ioctl(outside.as_raw_fd(), libc::TIOCGPTPEER, flags) };
+    assert!(fd >= 0, "TIOCGPTPEER: {}", io::Error::last_os_error());
+    own(vec![fd]).remove(0)
+}
+
+/// The size of a terminal.
+pub fn set_window(terminal: &impl AsRawFd, rows: u16, columns: u16) {
+    let window = libc::winsize {
+        ws_row: rows,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    // SAFETY: the request reads one winsize.
+    let set = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const window) };
+    assert_eq!(set, 0, "TIOCSWINSZ: {}", io::Error::last_os_error());
+}
+
+/// O_NONBLOCK.
+pub fn set_nonblocking(fd: &OwnedFd) {
+    // SAFETY: sets a flag of a descriptor that is open.
+    let set = unsafe {
+        libc::fcntl(
+            fd.as_raw_fd(),
+            libc::F_SETFL,
+            libc::O_NONBLOCK | libc::O_RDWR,
+        )
+    };
+    assert_eq!(set, 0, "F_SETFL: {}", io::Error::last_os_error());
+}
+
+/// Bytes that can be read from a terminal, or from a socket, of all its messages together (`FIONREAD`).
 pub fn queued(socket: &OwnedFd) -> io::Result<usize> {
     let mut bytes: libc::c_int = 0;
     // SAFETY: the request writes one int.
@@ -197,17 +259,4 @@ pub fn own(numbers: Vec<RawFd>) -> Vec<OwnedFd> {
         .into_iter()
         .map(|number| unsafe { OwnedFd::from_raw_fd(number) })
         .collect()
-}
-
-/// TIOCSWINSZ.
-pub fn set_window(terminal: &OwnedFd, rows: u16, columns: u16) -> io::Result<()> {
-    let size = libc::winsize {
-        ws_row: rows,
-        ws_col: columns,
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    };
-    // SAFETY: the kernel reads one winsize.
-    let result = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
-    check(result.into()).map(drop)
 }
