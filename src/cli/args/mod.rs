@@ -140,11 +140,20 @@ pub(super) fn unasked(error: &clap::Error, command: Option<OsString>) -> Option<
     })
 }
 
-/// The parser of a command that runs once for each connection, without all the others and without help: they would cost it more than
-/// its work. Whatever it does not take, [`command`] says what is wrong with.
+/// The parser of a command that runs once for each connection or call, without all the others and without help: they would cost it more
+/// than its work. Whatever it does not take, [`command`] says what is wrong with.
 pub(super) fn lean_command(name: &OsStr) -> Option<clap::Command> {
-    let admit = (name == "admit").then(|| Admit::augment_args(clap::Command::new("admit")))?;
-    Some(clap::Command::new("doorward").subcommand(admit))
+    type Words = fn(clap::Command) -> clap::Command;
+    const LEAN: [(&str, Words); 6] = [
+        ("admit", Admit::augment_args),
+        ("answer", Answer::augment_args),
+        ("bind", Bind::augment_args),
+        ("call", Call::augment_args),
+        ("connect", Connect::augment_args),
+        ("relay", Relay::augment_args),
+    ];
+    let (name, words) = LEAN.into_iter().find(|(known, _)| name == *known)?;
+    Some(clap::Command::new("doorward").subcommand(words(clap::Command::new(name))))
 }
 
 /// The parser. Where commands differ in what a shared option does unless it is given, each says its own.
