@@ -20,6 +20,7 @@
 //! | `handoff` | connections given to backends that live on, started or listening, whatever these do; the storm of kills |
 //! | `consumers` | skarnet's library and s6-ftrigrd on the wire, and a shell that hears events |
 //! | `units` | the units under the real systemd, and what checks them |
+//! | `operators` | the example of privileges without setuid: operators, strangers and root under the real systemd |
 //! | `s6`, `runit`, `inetd` | the files of contrib under the real supervisors, and sockets that they hand over |
 //! | `library` | backends and clients made with the library, and its examples, with doorward between them |
 //! | `backends` | the backends of contrib in Python, C and Go, and the units of a hand-off |
@@ -51,6 +52,7 @@ mod inetd;
 mod library;
 mod life;
 mod manual;
+mod operators;
 mod programs;
 mod regression;
 mod relay;

@@ -136,6 +136,71 @@ fn admit_stands_where_s6_ipcserver_access_did() {
 }
 
 #[test]
+fn operators_restart_the_service_beside_and_nobody_else_anything() {
+    need!(root, "s6-svscan", "execlineb", "setpriv");
+    let mut s6 = Neighbour::new();
+    s6.copy("contrib/s6/doorward-restart");
+    s6.say("chown", &["-R", "0:0", "doorward-restart"]);
+    // A group that the machine need not have, by its number.
+    let operators = User::unique().gid;
+    let run = std::fs::read_to_string(s6.path("doorward-restart/run")).unwrap();
+    let ours = |text: &str| text.replace("root:operators", &format!("root:{operators}"));
+    let ours = ours(&run).replace("group:operators", &format!("group:{operators}"));
+    s6.script("doorward-restart/run", &ours);
+    for name in ["web", "other"] {
+        std::fs::create_dir(s6.path(name)).unwrap();
+        s6.script(&format!("{name}/run"), "#!/bin/sh\nexec sleep 1000\n");
+    }
+    let mut scan = s6.command("s6-svscan");
+    scan.arg(".");
+    s6.start(&mut scan);
+    for name in ["doorward-restart", "web", "other"] {
+        eventually("s6-supervise", || {
+            s6.run("s6-svstat", &[name]).status.success()
+        });
+        s6.say("s6-svwait", &["-u", "-t", "20000", name]);
+    }
+    s6.say("s6-svwait", &["-U", "-t", "20000", "doorward-restart"]);
+
+    let pid = |name: &str| s6.say("s6-svstat", &["-o", "pid", name]);
+    let called = |user: &User, words: &[&str]| {
+        let group = user.groups.first().unwrap_or(&user.gid);
+        let become_user = [
+            format!("--reuid={}", user.uid),
+            format!("--regid={}", user.gid),
+            format!("--groups={group}"),
+        ];
+        let become_user: Vec<&str> = become_user.iter().map(String::as_str).collect();
+        let call = ["doorward", "call", "doorward-restart/socket"];
+        let output = s6.run("setpriv", &[&become_user, &call[..], words].concat());
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), errors)
+    };
+    let operator = User::unique().groups([operators]);
+    let (web, other) = (pid("web"), pid("other"));
+    assert_eq!(called(&operator, &[]), (Some(0), String::new()));
+    let restarted = pid("web");
+    assert_ne!(restarted, web);
+
+    let (code, errors) = called(&operator, &["other"]);
+    assert_eq!(code, Some(100), "{errors}");
+    let (code, errors) = called(&User::unique(), &[]);
+    assert!(code == Some(111) && errors.contains("Permission denied"));
+    let (code, errors) = called(&User::new(0, 0), &[]);
+    assert_eq!(code, Some(1), "{errors}");
+    assert!(errors.contains("not you, or not now"), "{errors}");
+    assert_eq!((pid("web"), pid("other")), (restarted, other));
+    eventually("who it was, in the log", || {
+        std::fs::read_to_string(s6.path("doorward-restart/log-files/current")).is_ok_and(|log| {
+            log.contains(&format!("doorward: call user={} ", operator.uid))
+                && log.contains("doorward: deny user=0 ")
+        })
+    });
+    assert!(s6.stop(Signal::SIGTERM).success());
+    s6.assert_all_ended();
+}
+
+#[test]
 fn socketbinder_of_s6_hands_its_socket_over_on_descriptor_0() {
     need!("s6-ipcserver-socketbinder");
     let mut s6 = Neighbour::new();
