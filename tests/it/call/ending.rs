@@ -158,9 +158,11 @@ fn an_end_of_the_service_ends_programs_and_their_callers_learn_how() {
 
 #[test]
 fn a_caller_whose_server_is_killed_says_so() {
-    let server = script(Door::new(), &[], "echo ready; exec sleep 60");
+    let server = script(Door::new(), &["--verbose"], "echo ready; exec sleep 60");
     let mut running = call(&server.socket(), &[]).start([""; 0]);
     running.output().take("ready").unwrap();
+    // The program may be ahead of the word that it runs; the line comes behind both.
+    server.wait_log("doorward: call ");
     let answering = server.children()[0];
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(answering), Signal::SIGKILL).unwrap();
     assert_eq!(running.wait_exit().code(), Some(111));

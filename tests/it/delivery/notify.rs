@@ -224,6 +224,7 @@ fn a_client_that_takes_no_descriptors_is_closed_and_logged() {
     let mut client = door.connect();
     take_greeting(&mut client);
     assert_eq!(client.read_text(), "data\n");
+    door.wait_log("doorward: allow ");
     assert_eq!(door.count_log("doorward: allow "), 1);
 }
 

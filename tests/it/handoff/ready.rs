@@ -50,6 +50,7 @@ fn ready_backend_waits_for_every_worker() {
     assert!(early.is_none());
     std::fs::write(fence, "").unwrap();
     door.wait_notice("READY=1");
+    door.wait_log("doorward: ready");
     assert_eq!(door.count_log("doorward: ready"), 1);
 }
 
