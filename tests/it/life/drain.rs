@@ -48,7 +48,9 @@ fn without_grace_it_ends_at_once_and_children_live_on() {
         assert!(!door.socket().exists());
         clients.iter_mut().for_each(assert_echoes);
         assert!(children.into_iter().all(inspect::alive));
-        door.wait_log("doorward: drain slots=3 running=3 grace=0");
+        // A child can have answered a moment before its door has noted it.
+        let told = door.wait_log("doorward: drain slots=3 running=");
+        assert!(told.ends_with(" grace=0"), "{told}");
         door.wait_log("doorward: stop slots=3 running=3");
     }
 }
