@@ -18,11 +18,11 @@ const CONNECTION: [&str; 8] = [
     "CONNNUM",
 ];
 
-/// Names that a child never inherits, because doorward sets them or because they were meant for doorward itself.
-const MANAGED: [&str; 15] = [
-    "PROTO",
-    "REMOTE_ADDR",
-    "REMOTE_PORT",
+/// What is said of a connection whatever the prefix is.
+const ANY_CONNECTION: [&str; 3] = ["PROTO", "REMOTE_ADDR", "REMOTE_PORT"];
+
+/// What is about descriptors of this process that no program has after it, or was meant for this process alone.
+const OWN: [&str; 12] = [
     "NOTIFYFD",
     "PIDFD",
     "LISTEN_FDS",
@@ -37,6 +37,11 @@ const MANAGED: [&str; 15] = [
     "SKALIBS_CHILD_SPAWN_FDS",
 ];
 
+/// Whether `name` was meant for this process: no program that it becomes or starts may inherit it.
+pub(crate) fn is_own(name: &[u8]) -> bool {
+    OWN.iter().any(|known| known.as_bytes() == name)
+}
+
 /// Whether a child must not inherit `name`; `proto` is the prefix in use.
 pub(crate) fn is_managed(name: &[u8], proto: &str) -> bool {
     // Stale variables of the default prefix would mislead a program that looks at both.
@@ -44,7 +49,8 @@ pub(crate) fn is_managed(name: &[u8], proto: &str) -> bool {
         name.strip_prefix(prefix.as_bytes())
             .is_some_and(|rest| CONNECTION.iter().any(|known| known.as_bytes() == rest))
     };
-    MANAGED.iter().any(|known| known.as_bytes() == name)
+    is_own(name)
+        || ANY_CONNECTION.iter().any(|known| known.as_bytes() == name)
         || name.starts_with(b"HANDOFF")
         || of_connection("IPC")
         || of_connection(proto)

@@ -2,13 +2,12 @@
 #![forbid(unsafe_code)]
 
 use crate::chain::{Given, Unfit, is_same_socket};
+use crate::delivery::LAYOUTS_END;
 use crate::exit::{self, Unable as _, wrong_use};
 use crate::source::Activation;
 use crate::{report, sys};
 use nix::sys::socket::{SockType, UnixAddr, getpeername, getsockopt, sockopt};
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
-
-const ABOVE: RawFd = 10;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 
 /// Takes it from where `admit` would find it. What else of this process is the connection is closed, or becomes /dev/null: no line meant for
 /// a log reaches the caller, and nothing but what is returned keeps the connection open.
@@ -24,8 +23,9 @@ pub(super) fn take(activation: &Activation) -> exit::Result<OwnedFd> {
             given.number
         )));
     }
-    let connection = sys::fd::copy_above(given.socket, ABOVE).unable("copy the connection")?;
-    for number in 0..ABOVE {
+    let connection =
+        sys::fd::copy_above(given.socket, LAYOUTS_END).unable("copy the connection")?;
+    for number in 0..LAYOUTS_END {
         if !is_same_socket(connection.as_fd(), number) {
             continue;
         }

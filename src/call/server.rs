@@ -10,7 +10,7 @@ use super::receive::{self, Broken};
 use super::supervise::{Supervision, watched_signals};
 use super::wire::{Parsed, Request, Role};
 use crate::admission::{Mapping, Peer};
-use crate::delivery::Program;
+use crate::delivery::{LAYOUTS_END, Program};
 use crate::exit::{self, Failure, Unable as _, wrong_use};
 use crate::report::{self, Escaped, Kind, event};
 use crate::source::Activation;
@@ -29,8 +29,6 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::time::{Duration, Instant};
 
-/// Descriptors for the program are put together here and above, out of the way of where they go.
-const ABOVE: RawFd = 10;
 /// How much of a caller's arguments a log line shows.
 const SHOWN: usize = 1024;
 
@@ -82,7 +80,7 @@ pub(crate) fn run(post: Post, activation: &Activation) -> exit::Result<u8> {
     };
     let mut terminal = None;
     if !request.terminal.is_empty() {
-        match Terminal::give(&mut caller, &request, ABOVE, end) {
+        match Terminal::give(&mut caller, &request, LAYOUTS_END, end) {
             Ok(given) => {
                 let put = descriptors.put(&request.terminal, &given);
                 put.unable("copy the terminal")?;
@@ -153,14 +151,14 @@ impl Descriptors {
             if !is_fit(*role, &descriptor) {
                 return Err((No::Descriptors, "a descriptor that is not what it is for"));
             }
-            let lifted = sys::fd::lift(descriptor, ABOVE).map_err(unfit)?;
+            let lifted = sys::fd::lift(descriptor, LAYOUTS_END).map_err(unfit)?;
             if let Some(place) = found.get_mut(*role as usize) {
                 *place = Some(lifted);
             }
         }
         let or_null = |descriptor: Option<OwnedFd>| match descriptor {
             Some(descriptor) => Ok(descriptor),
-            None => report::open_null().and_then(|null| sys::fd::lift(null, ABOVE)),
+            None => report::open_null().and_then(|null| sys::fd::lift(null, LAYOUTS_END)),
         };
         let [stdin, stdout, stderr, directory] = found;
         let standard = [
@@ -178,7 +176,7 @@ impl Descriptors {
     fn put(&mut self, roles: &[Role], terminal: &Terminal) -> io::Result<()> {
         for role in roles {
             if let Some(place) = self.standard.get_mut(*role as usize) {
-                *place = terminal.copy(ABOVE)?;
+                *place = terminal.copy(LAYOUTS_END)?;
             }
         }
         Ok(())

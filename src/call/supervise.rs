@@ -175,12 +175,12 @@ impl Supervision {
 
     fn read_signals(&mut self) -> Option<Over> {
         let (mut told, mut hangs_up) = (false, false);
-        while let Ok(Some(info)) = self.signals.read_signal() {
-            if self.terminal.is_some() && info.ssi_signo == Signal::SIGHUP as u32 {
+        while let Some(signal) = sys::signal::next(&self.signals) {
+            if self.terminal.is_some() && signal == Signal::SIGHUP {
                 hangs_up = true;
                 continue;
             }
-            told |= TOLD.iter().any(|signal| *signal as u32 == info.ssi_signo);
+            told |= TOLD.contains(&signal);
         }
         self.hung_up |= hangs_up;
         let mut end = None;

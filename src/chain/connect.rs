@@ -10,24 +10,10 @@ use crate::delivery::{Layout, NOTIFY, Program};
 use crate::exit::{self, Failure, Unable as _};
 use crate::source::{Address, bind_client};
 use crate::sys;
+use crate::variables::is_own;
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{AsFd as _, OwnedFd};
-
-/// What a program must not inherit: it is about descriptors that are closed here, or was meant for this process.
-const REMOVED: [&str; 12] = [
-    "FDSTORE",
-    "LISTEN_FDNAMES",
-    "LISTEN_FDS",
-    "LISTEN_FDS_FIRST_FD",
-    "LISTEN_PID",
-    "LISTEN_PIDFDID",
-    "NOTIFYFD",
-    "NOTIFY_SOCKET",
-    "PIDFD",
-    "SKALIBS_CHILD_SPAWN_FDS",
-    "WATCHDOG_PID",
-    "WATCHDOG_USEC",
-];
+use std::os::unix::ffi::OsStrExt as _;
 
 /// `doorward connect`, understood.
 #[derive(Debug)]
@@ -100,9 +86,7 @@ fn environment(
     local: Option<&Address>,
     notify: bool,
 ) -> Vec<CString> {
-    let set = |name: &OsStr| {
-        name == "PROTO" || name == "IPCLOCALPATH" || REMOVED.iter().any(|removed| name == *removed)
-    };
+    let set = |name: &OsStr| name == "PROTO" || name == "IPCLOCALPATH" || is_own(name.as_bytes());
     let mut all: Vec<CString> = inherited
         .filter(|(name, _)| !set(name))
         .map(|(name, value)| variable(&name, &value))

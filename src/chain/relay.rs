@@ -1,6 +1,7 @@
 //! `doorward relay`, and `doorward connect` without a program: standard input and output on one side, the connection on the other.
 #![forbid(unsafe_code)]
 
+use crate::delivery::LAYOUTS_END;
 use crate::delivery::Layout;
 use crate::exit::{self, Failure, Unable as _};
 use crate::relay::{Act, Direction, Ended, Side, Stopped};
@@ -8,9 +9,6 @@ use crate::{relay, report, sys};
 use nix::libc;
 use std::os::fd::{AsFd as _, OwnedFd, RawFd};
 use std::time::Duration;
-
-/// Copies are made above the numbers that mean something.
-const ABOVE: RawFd = 10;
 
 /// `doorward relay`: the connection is where UCSPI clients have it.
 ///
@@ -106,7 +104,7 @@ fn standard(number: RawFd) -> exit::Result<OwnedFd> {
     let Some(fd) = sys::fd::standard(number) else {
         return Ok(null);
     };
-    let copy = sys::fd::copy_above(fd, ABOVE).unable(WHAT)?;
+    let copy = sys::fd::copy_above(fd, LAYOUTS_END).unable(WHAT)?;
     sys::fd::replace_standard(null.as_fd(), number).unable(WHAT)?;
     Ok(copy)
 }

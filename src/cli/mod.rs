@@ -117,7 +117,7 @@ fn watchdog(interval: Option<OsString>, pid: Option<OsString>) -> Option<Duratio
 /// None: failures are logged on standard error, and their exit codes are those of the skarnet tools: 100 wrong use, 111 a system call
 /// failed, 126 found but not executable, 127 not found.
 pub fn main(words: Vec<OsString>) -> u8 {
-    let parsed = parse(words.iter().cloned());
+    let parsed = parse(&words);
     let standard = match &parsed {
         Ok(Arguments {
             command: Command::Call(_) | Command::Connect(_) | Command::Relay(_) | Command::Rules(_),
@@ -152,7 +152,8 @@ pub fn main(words: Vec<OsString>) -> u8 {
         Err(error) => {
             let command = words.get(1).cloned();
             // Messages quote words as they were typed: they are made again of words that can forge no line.
-            let error = parse(words.into_iter().map(visible)).err().unwrap_or(error);
+            let words: Vec<OsString> = words.into_iter().map(visible).collect();
+            let error = parse(&words).err().unwrap_or(error);
             // --help and --version are errors to clap, and go to standard output; wrong use goes to standard error.
             if !error.use_stderr() {
                 let _ = error.print();
@@ -207,13 +208,12 @@ fn visible(word: OsString) -> OsString {
     }
 }
 
-fn parse(words: impl Iterator<Item = OsString>) -> Result<args::Arguments, clap::Error> {
-    let words: Vec<OsString> = words.collect();
+fn parse(words: &[OsString]) -> Result<args::Arguments, clap::Error> {
     let lean = words.get(1).and_then(|name| args::lean_command(name));
-    if let Some(Ok(arguments)) = lean.map(|lean| parse_with(lean, &words)) {
+    if let Some(Ok(arguments)) = lean.map(|lean| parse_with(lean, words)) {
         return Ok(arguments);
     }
-    parse_with(args::command(), &words)
+    parse_with(args::command(), words)
 }
 
 fn parse_with(command: clap::Command, words: &[OsString]) -> Result<args::Arguments, clap::Error> {

@@ -303,14 +303,11 @@ impl Control {
     }
 
     fn signal_events(&mut self) {
-        while let Ok(Some(info)) = self.signals.read_signal() {
-            match i32::try_from(info.ssi_signo)
-                .ok()
-                .and_then(|number| Signal::try_from(number).ok())
-            {
-                Some(Signal::SIGTERM | Signal::SIGINT) => self.stops += 1,
-                Some(Signal::SIGHUP) => self.reload(),
-                Some(Signal::SIGUSR1) => event!("status {}", self.status_text()),
+        while let Some(signal) = sys::signal::next(&self.signals) {
+            match signal {
+                Signal::SIGTERM | Signal::SIGINT => self.stops += 1,
+                Signal::SIGHUP => self.reload(),
+                Signal::SIGUSR1 => event!("status {}", self.status_text()),
                 _ => {}
             }
         }

@@ -22,6 +22,18 @@ fn wake() -> libc::c_int {
 
 extern "C" fn nothing(_: libc::c_int) {}
 
+/// The next signal that a descriptor of signals holds; `None`: none that waits.
+pub(crate) fn next(signals: &SignalFd) -> Option<Signal> {
+    loop {
+        let info = signals.read_signal().ok()??;
+        let number = i32::try_from(info.ssi_signo).ok();
+        // A number without a name is nobody's here.
+        if let Some(signal) = number.and_then(|number| Signal::try_from(number).ok()) {
+            return Some(signal);
+        }
+    }
+}
+
 /// Brings the process's signals into a known state, whatever the parent left, and returns the descriptor of the read ones.
 ///
 /// Every disposition becomes the default, so that children inherit nothing but defaults (Rust ignores SIGPIPE and catches SIGSEGV and

@@ -4,6 +4,7 @@
 use super::{Keeper, State};
 use crate::clock;
 use crate::report::{event, warning};
+use crate::sys;
 use nix::sys::signal::Signal;
 use sd_notify::NotifyState;
 use std::time::Duration;
@@ -56,14 +57,11 @@ impl Status {
 
 impl Keeper {
     pub(super) fn signal_events(&mut self) {
-        while let Ok(Some(info)) = self.signals.read_signal() {
-            match i32::try_from(info.ssi_signo)
-                .ok()
-                .and_then(|number| Signal::try_from(number).ok())
-            {
-                Some(Signal::SIGTERM | Signal::SIGINT) => self.stops += 1,
-                Some(Signal::SIGHUP) => self.reload(),
-                Some(Signal::SIGUSR1) => event!("status {}", self.status_text()),
+        while let Some(signal) = sys::signal::next(&self.signals) {
+            match signal {
+                Signal::SIGTERM | Signal::SIGINT => self.stops += 1,
+                Signal::SIGHUP => self.reload(),
+                Signal::SIGUSR1 => event!("status {}", self.status_text()),
                 _ => {}
             }
         }
