@@ -5,7 +5,7 @@ use crate::admission::escaped;
 use crate::exit::{self, Unable as _};
 use crate::sys;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, RenameFlags, openat, renameat, renameat2};
+use nix::fcntl::{AtFlags, OFlag, openat, renameat};
 use nix::sys::signalfd::SignalFd;
 use nix::sys::stat::{Mode, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
@@ -117,8 +117,7 @@ impl Draft {
     /// Moves it to its place, where nothing may be.
     pub(super) fn settle(mut self) -> exit::Result<()> {
         let (name, goal) = (self.name.as_os_str(), self.goal.as_os_str());
-        let flags = RenameFlags::RENAME_NOREPLACE;
-        let mut moved = renameat2(&self.directory, name, &self.directory, goal, flags);
+        let mut moved = sys::rename::without_replacing(&self.directory, name, goal);
         // Not every file system knows how: then an empty directory may be replaced by ours, if it comes just now.
         if moved == Err(Errno::EINVAL) {
             moved = match fstatat(&self.directory, goal, AtFlags::AT_SYMLINK_NOFOLLOW) {

@@ -23,6 +23,8 @@ pub(crate) mod peer;
 pub(crate) mod process;
 #[cfg(feature = "tokio")]
 pub(crate) mod reactor;
+#[cfg(feature = "cli")]
+pub(crate) mod rename;
 pub(crate) mod scm;
 #[cfg(feature = "cli")]
 pub(crate) mod signal;

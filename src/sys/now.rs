@@ -17,7 +17,7 @@ pub(crate) fn write_now(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
         iov_len: bytes.len(),
     };
     // SAFETY: `part` describes `bytes`, which is only read and outlives the call.
-    let wrote = unsafe { libc::pwritev2(fd.as_raw_fd(), &raw const part, 1, -1, libc::RWF_NOWAIT) };
+    let wrote = unsafe { without_waiting(libc::SYS_pwritev2, fd, &part) };
     if let Some(count) = count(wrote, fd)? {
         return Ok(count);
     }
@@ -38,7 +38,7 @@ pub(crate) fn read_now(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usiz
         iov_len: buffer.len(),
     };
     // SAFETY: `part` describes `buffer`, which nobody else uses and which outlives the call.
-    let read = unsafe { libc::preadv2(fd.as_raw_fd(), &raw const part, 1, -1, libc::RWF_NOWAIT) };
+    let read = unsafe { without_waiting(libc::SYS_preadv2, fd, &part) };
     if let Some(count) = count(read, fd)? {
         return Ok(count);
     }
@@ -48,8 +48,33 @@ pub(crate) fn read_now(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usiz
     usize::try_from(read).map_err(|_| io::Error::last_os_error())
 }
 
+/// `preadv2` or `pwritev2` at the file's own position with RWF_NOWAIT; by number, for musl before 1.2.5 has no names for them.
+///
+/// # Safety
+/// `call` is one of the two, and `part` describes memory that may be written (`preadv2`) or read (`pwritev2`).
+unsafe fn without_waiting(
+    call: libc::c_long,
+    fd: BorrowedFd<'_>,
+    part: &libc::iovec,
+) -> libc::c_long {
+    // Two words make the position -1; a 64-bit kernel looks at the first alone.
+    let (low, high): (libc::c_long, libc::c_long) = (-1, -1);
+    // SAFETY: the caller's word for `part`; one part, and numbers.
+    unsafe {
+        libc::syscall(
+            call,
+            fd.as_raw_fd(),
+            std::ptr::from_ref(part),
+            1usize,
+            low,
+            high,
+            libc::RWF_NOWAIT,
+        )
+    }
+}
+
 /// What a call with RWF_NOWAIT did; `None` where `fd` is nothing that can be asked so.
-fn count(result: libc::ssize_t, fd: BorrowedFd<'_>) -> io::Result<Option<usize>> {
+fn count(result: libc::c_long, fd: BorrowedFd<'_>) -> io::Result<Option<usize>> {
     if let Ok(count) = usize::try_from(result) {
         return Ok(Some(count));
     }

@@ -162,5 +162,6 @@ fn reset(number: libc::c_int) -> io::Result<bool> {
 pub(crate) fn interrupt<T>(handle: &JoinHandle<T>) {
     // SAFETY: a thread that was not joined or detached keeps its pthread_t valid, and `handle` is the proof that it was not.
     // An error (the thread has ended) means there is nothing to interrupt.
-    unsafe { libc::pthread_kill(handle.as_pthread_t(), wake()) };
+    // The standard library's word for a thread is a number where musl's is a pointer.
+    unsafe { libc::pthread_kill(handle.as_pthread_t() as libc::pthread_t, wake()) };
 }

@@ -26,6 +26,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
+use nix::sys::time::TimeSpec;
 use nix::unistd::{getegid, geteuid};
 
 use super::{Answer, Asker, Record};
@@ -53,14 +54,14 @@ pub(crate) struct Database {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct State {
     size: u64,
-    changed: (libc::time_t, libc::c_long),
+    changed: TimeSpec,
 }
 
 impl State {
     fn of(stat: &FileStat) -> State {
         State {
             size: u64::try_from(stat.st_size).unwrap_or(0),
-            changed: (stat.st_mtime, stat.st_mtime_nsec),
+            changed: TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec),
         }
     }
 }

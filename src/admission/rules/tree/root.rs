@@ -11,6 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::sys::stat::{FileStat, SFlag, fstatat};
+use nix::sys::time::TimeSpec;
 use nix::unistd::AccessFlags;
 
 use super::place::Site;
@@ -36,7 +37,7 @@ pub(super) struct Root {
 struct Identity {
     device: libc::dev_t,
     inode: libc::ino_t,
-    changed: (libc::time_t, libc::c_long),
+    changed: TimeSpec,
 }
 
 impl Directory {
@@ -116,7 +117,7 @@ impl Identity {
         Identity {
             device: stat.st_dev,
             inode: stat.st_ino,
-            changed: (stat.st_ctime, stat.st_ctime_nsec),
+            changed: TimeSpec::new(stat.st_ctime, stat.st_ctime_nsec),
         }
     }
 }
