@@ -30,8 +30,13 @@ impl Peer {
     /// # Errors
     /// `WrongDescriptor`: not a connected Unix socket. `System`: the kernel does not say.
     pub fn of(connection: BorrowedFd<'_>) -> Result<Peer, Error> {
-        if sys::socket::domain(connection).ok() != Some(libc::AF_UNIX) {
-            return Err(Error::WrongDescriptor("a Unix socket"));
+        match sys::socket::peer_family(connection) {
+            Ok(libc::AF_UNIX) => {}
+            // A listening one would answer with the credentials of who listens.
+            Err(error) if error.kind() == std::io::ErrorKind::NotConnected => {
+                return Err(Error::WrongDescriptor("a connected socket"));
+            }
+            Ok(_) | Err(_) => return Err(Error::WrongDescriptor("a Unix socket")),
         }
         let credentials =
             getsockopt(&connection, sockopt::PeerCredentials).unable("ask who the peer is")?;
@@ -102,15 +107,21 @@ impl Handoff {
         descriptors: Vec<OwnedFd>,
     ) -> Result<Handoff, Error> {
         let message = message::parse(payload)?;
-        let mut named = Named::new(message.names, descriptors)?;
-        let connection = named
-            .take(b"connection")
-            .ok_or(Error::Malformed("no connection"))?;
-        let listening = getsockopt(&connection, sockopt::AcceptConn)
-            .map_err(|_| Error::WrongDescriptor("a Unix socket"))?;
-        if listening {
-            return Err(Error::WrongDescriptor("a connected socket"));
+        let (mut connection, mut notify, mut notify_peer, mut pidfd, mut lease) =
+            (None, None, None, None, None);
+        for (name, descriptor) in named(message.names, descriptors)? {
+            let place = match name {
+                b"connection" => &mut connection,
+                b"notify" => &mut notify,
+                b"notify-peer" => &mut notify_peer,
+                b"pidfd" => &mut pidfd,
+                b"lease" => &mut lease,
+                // Closed here.
+                _ => continue,
+            };
+            *place = Some(descriptor);
         }
+        let connection = connection.ok_or(Error::Malformed("no connection"))?;
         let peer = Peer::of(connection.as_fd())?;
         let (uid, gid) = message::claimed(&message.env)?;
         for (what, claimed, actual) in [("euid", uid, peer.uid), ("egid", gid, peer.gid)] {
@@ -122,7 +133,6 @@ impl Handoff {
                 });
             }
         }
-        let (notify, notify_peer) = (named.take(b"notify"), named.take(b"notify-peer"));
         if !notify.iter().chain(&notify_peer).all(is_stream) {
             return Err(Error::WrongDescriptor("a notification socket"));
         }
@@ -132,29 +142,27 @@ impl Handoff {
             connection,
             notify,
             notify_peer,
-            pidfd: named.take(b"pidfd"),
-            lease: named.take(b"lease"),
+            pidfd,
+            lease,
         })
     }
 }
 
-/// Descriptors with their names, each taken once; the rest is closed at the end.
-pub(super) struct Named(Vec<(Vec<u8>, OwnedFd)>);
-
-impl Named {
-    pub(super) fn new(names: Vec<Vec<u8>>, descriptors: Vec<OwnedFd>) -> Result<Named, Error> {
-        if names.len() != descriptors.len() {
-            return Err(Error::Malformed(
-                "HANDOFF_FDS names another number of descriptors than came",
-            ));
-        }
-        Ok(Named(names.into_iter().zip(descriptors).collect()))
+/// Descriptors with their names; `names` has colons between them.
+///
+/// # Errors
+/// `Malformed`: there are more names than descriptors, or fewer.
+pub(super) fn named(
+    names: &[u8],
+    descriptors: Vec<OwnedFd>,
+) -> Result<impl Iterator<Item = (&[u8], OwnedFd)>, Error> {
+    let colons = names.iter().filter(|&&byte| byte == b':').count();
+    if colons + 1 != descriptors.len() {
+        return Err(Error::Malformed(
+            "HANDOFF_FDS names another number of descriptors than came",
+        ));
     }
-
-    pub(super) fn take(&mut self, name: &[u8]) -> Option<OwnedFd> {
-        let at = self.0.iter().position(|(known, _)| known == name)?;
-        Some(self.0.swap_remove(at).1)
-    }
+    Ok(names.split(|&byte| byte == b':').zip(descriptors))
 }
 
 fn is_stream(socket: &OwnedFd) -> bool {

@@ -3,7 +3,7 @@
 
 use super::error::{Error, Unable as _};
 use super::given::{self, Role};
-use super::handoff::Named;
+use super::handoff::named;
 use super::message;
 use crate::sys;
 use nix::errno::Errno;
@@ -106,8 +106,8 @@ fn receive_channel(control: BorrowedFd<'_>) -> Result<OwnedFd, Error> {
     }
     let payload = payload.get(..received.length).unwrap_or_default();
     let message = message::parse(payload)?;
-    let channel = Named::new(message.names, received.descriptors)?
-        .take(b"channel")
+    let (_, channel) = named(message.names, received.descriptors)?
+        .find(|(name, _)| *name == b"channel")
         .ok_or(Error::Malformed("no channel"))?;
     given::check(channel.as_fd(), Role::Channel)?;
     Ok(channel)

@@ -2,9 +2,10 @@
 #![forbid(unsafe_code)]
 
 use super::error::Error;
-use std::collections::HashSet;
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use crate::sys::cvec::first_zero;
+use std::ffi::OsStr;
+use std::fmt;
+use std::os::unix::ffi::OsStrExt as _;
 use std::process::Command;
 
 /// The largest payload, in bytes.
@@ -14,8 +15,11 @@ pub(super) const LARGEST: usize = 16 * 1024;
 ///
 /// The same that a child of `doorward spawn` finds in its environment (`PROTO`, `IPCREMOTEEUID`, `IPCLOCALPATH`, ...), less what this
 /// process had before. Who the peer is, take from [`Peer`](super::Peer): it was read from the connection.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Environment(Vec<(OsString, Option<OsString>)>);
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Environment {
+    /// As they came: `NAME=VALUE` or `NAME`, each ended by a zero byte. One piece of memory for all, since most are never asked for.
+    text: Vec<u8>,
+}
 
 impl Environment {
     /// The value of `name`; `None` if it is unset or was not named.
@@ -28,9 +32,10 @@ impl Environment {
 
     /// Every name, once, in the order of the message; `None` means that the variable is to be unset.
     pub fn iter(&self) -> impl Iterator<Item = (&OsStr, Option<&OsStr>)> {
-        self.0
-            .iter()
-            .map(|(name, value)| (name.as_os_str(), value.as_deref()))
+        entries(&self.text).map(|entry| {
+            let (name, value) = name_and_value(entry);
+            (OsStr::from_bytes(name), value.map(OsStr::from_bytes))
+        })
     }
 
     /// Sets and unsets the variables for a command that this backend starts on behalf of the connection.
@@ -44,11 +49,17 @@ impl Environment {
     }
 }
 
+impl fmt::Debug for Environment {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_map().entries(self.iter()).finish()
+    }
+}
+
 /// One payload.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Message {
-    /// What the descriptors are, in their order.
-    pub(super) names: Vec<Vec<u8>>,
+pub(super) struct Message<'a> {
+    /// What the descriptors are, in their order, with colons between; none twice.
+    pub(super) names: &'a [u8],
     pub(super) env: Environment,
 }
 
@@ -56,50 +67,81 @@ pub(super) struct Message {
 ///
 /// # Errors
 /// `Malformed`.
-pub(super) fn parse(payload: &[u8]) -> Result<Message, Error> {
+pub(super) fn parse(payload: &[u8]) -> Result<Message<'_>, Error> {
     if payload.len() > LARGEST {
         return Err(Error::Truncated);
     }
-    let text = payload
-        .strip_suffix(b"\0")
-        .ok_or(Error::Malformed("it does not end in a zero byte"))?;
-    let mut entries = text.split(|&byte| byte == 0);
-    if entries.next() != Some(b"HANDOFF=1") {
-        return Err(Error::Malformed("HANDOFF=1 does not come first"));
+    if payload.last() != Some(&0) {
+        return Err(Error::Malformed("it does not end in a zero byte"));
     }
-    let names = entries
+    let rest = payload
+        .strip_prefix(b"HANDOFF=1\0")
+        .ok_or(Error::Malformed("HANDOFF=1 does not come first"))?;
+    let mut rest = entries(rest);
+    let names = rest
         .next()
         .and_then(|entry| entry.strip_prefix(b"HANDOFF_FDS="))
         .ok_or(Error::Malformed("HANDOFF_FDS does not come second"))?;
-    let names: Vec<Vec<u8>> = names
-        .split(|&byte| byte == b':')
-        .map(<[u8]>::to_vec)
-        .collect();
-    let mut seen = HashSet::new();
-    if names
-        .iter()
-        .any(|name| name.is_empty() || !seen.insert(name))
-    {
+    if !are_names(&mut names.split(|&byte| byte == b':').collect::<Vec<_>>()) {
         return Err(Error::Malformed("a descriptor's name is empty or repeated"));
     }
-    let mut seen = HashSet::new();
-    let mut env = Vec::new();
-    for entry in entries {
-        let mut parts = entry.splitn(2, |&byte| byte == b'=');
-        let name = parts.next().unwrap_or_default();
-        if name.is_empty() || !seen.insert(name) {
-            return Err(Error::Malformed("a variable's name is empty or repeated"));
-        }
-        // What a later doorward says to backends is no part of the connection's environment.
-        if !name.starts_with(b"HANDOFF") {
-            let value = parts.next().map(|value| OsString::from_vec(value.to_vec()));
-            env.push((OsString::from_vec(name.to_vec()), value));
+    let variables = rest.text;
+    let mut known = Vec::with_capacity(16);
+    known.extend(entries(variables).map(|entry| name_and_value(entry).0));
+    if !are_names(&mut known) {
+        return Err(Error::Malformed("a variable's name is empty or repeated"));
+    }
+    let mut text = variables.to_vec();
+    // What a later doorward says to backends is no part of the connection's environment.
+    if known.iter().any(|name| name.starts_with(b"HANDOFF")) {
+        text.clear();
+        for entry in entries(variables).filter(|entry| !entry.starts_with(b"HANDOFF")) {
+            text.extend_from_slice(entry);
+            text.push(0);
         }
     }
     Ok(Message {
         names,
-        env: Environment(env),
+        env: Environment { text },
     })
+}
+
+/// The entries of a text in which each is ended by a zero byte.
+fn entries(text: &[u8]) -> Entries<'_> {
+    Entries { text }
+}
+
+struct Entries<'a> {
+    text: &'a [u8],
+}
+
+impl<'a> Iterator for Entries<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let (entry, rest) = self.text.split_at_checked(first_zero(self.text)?)?;
+        self.text = rest.get(1..).unwrap_or_default();
+        Some(entry)
+    }
+}
+
+/// `NAME=VALUE`, or `NAME` alone.
+fn name_and_value(entry: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match entry.iter().position(|&byte| byte == b'=') {
+        Some(at) => {
+            let (name, rest) = entry.split_at(at);
+            (name, rest.get(1..))
+        }
+        None => (entry, None),
+    }
+}
+
+/// Whether none of `names` is empty, and none there twice; they are put in another order.
+fn are_names(names: &mut [&[u8]]) -> bool {
+    // By length first, which is at hand: an empty one is the first then, and equal ones are neighbours.
+    names.sort_unstable_by(|one, other| one.len().cmp(&other.len()).then_with(|| one.cmp(other)));
+    names.first().is_none_or(|name| !name.is_empty())
+        && names.windows(2).all(|two| two.first() != two.last())
 }
 
 /// The effective uid and gid that the payload claims; `None` where it names none, as for an unmapped peer.
@@ -108,12 +150,15 @@ pub(super) fn parse(payload: &[u8]) -> Result<Message, Error> {
 /// `Malformed`: no PROTO, or an id that is no number.
 pub(super) fn claimed(env: &Environment) -> Result<(Option<u32>, Option<u32>), Error> {
     let proto = env.get("PROTO").ok_or(Error::Malformed("no PROTO"))?;
-    let id = |name: &str| {
-        let mut full = proto.to_os_string();
-        full.push(name);
-        env.get(full).map(number).transpose()
-    };
-    Ok((id("REMOTEEUID")?, id("REMOTEEGID")?))
+    let (mut uid, mut gid) = (None, None);
+    for (name, value) in env.iter() {
+        match name.as_bytes().strip_prefix(proto.as_bytes()) {
+            Some(b"REMOTEEUID") => uid = value.map(number).transpose()?,
+            Some(b"REMOTEEGID") => gid = value.map(number).transpose()?,
+            _ => {}
+        }
+    }
+    Ok((uid, gid))
 }
 
 /// Digits and nothing else.
@@ -143,7 +188,7 @@ mod tests {
     fn a_whole_payload_gives_names_and_variables_in_order() {
         let message =
             parse(b"HANDOFF=1\0HANDOFF_FDS=connection:lease\0PROTO=IPC\0A=b=c\0B\0C=\0").unwrap();
-        assert_eq!(message.names, [&b"connection"[..], b"lease"]);
+        assert_eq!(message.names, b"connection:lease");
         assert_eq!(message.env.get("A"), Some(OsStr::new("b=c")));
         assert_eq!(message.env.get("B"), None);
         assert_eq!(message.env.get("C"), Some(OsStr::new("")));
@@ -232,10 +277,7 @@ mod tests {
         let payload: Vec<u8> = page.lines().filter_map(hex).flatten().collect();
         assert_eq!(payload.len(), 218);
         let message = parse(&payload).unwrap();
-        assert_eq!(
-            message.names.join(&b' '),
-            b"connection notify notify-peer lease"
-        );
+        assert_eq!(message.names, b"connection:notify:notify-peer:lease");
         assert_eq!(claimed(&message.env).unwrap(), (Some(1000), Some(1000)));
         assert_eq!(message.env.get("COLOUR"), Some(OsStr::new("red")));
         let last = message.env.iter().last().unwrap();

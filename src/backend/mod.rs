@@ -49,7 +49,7 @@ pub use handoff::{Handoff, Peer};
 pub use listener::Listener;
 pub use message::Environment;
 
-use crate::sys;
+use crate::sys::scm::Batch;
 use error::Unable as _;
 use given::Role;
 use nix::errno::Errno;
@@ -61,8 +61,6 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-/// The most messages that are taken at once.
-const LARGEST_BATCH: usize = sys::scm::MOST_RECEIVED;
 /// One byte more than a payload may have, so that what is larger shows.
 const PAYLOAD: usize = message::LARGEST + 1;
 /// How often room is looked for when there is none; the kernel has no event for it.
@@ -91,10 +89,11 @@ pub enum Next {
 pub struct Backend {
     channel: OwnedFd,
     control: Option<OwnedFd>,
-    batch: usize,
+    batch: Batch,
+    /// Taken from the channel, and not asked for yet.
     received: VecDeque<Handoff>,
-    /// Room for the payload of each message of a batch.
-    payloads: Vec<u8>,
+    /// The last batch of several was full, so that more may be waiting.
+    expects_more: bool,
     dropped: u64,
     on_drop: Option<Hook>,
 }
@@ -128,9 +127,9 @@ impl Backend {
         Backend {
             channel,
             control,
-            batch: 1,
+            batch: Batch::new(1, PAYLOAD),
             received: VecDeque::new(),
-            payloads: vec![0; PAYLOAD],
+            expects_more: false,
             dropped: 0,
             on_drop: None,
         }
@@ -140,8 +139,7 @@ impl Backend {
     /// served is lost when this process dies, and another worker cannot take it meanwhile.
     #[must_use]
     pub fn batch(mut self, most: usize) -> Backend {
-        self.batch = most.clamp(1, LARGEST_BATCH);
-        self.payloads.resize(self.batch * PAYLOAD, 0);
+        self.batch = Batch::new(most, PAYLOAD);
         self
     }
 
@@ -170,14 +168,16 @@ impl Backend {
     /// `System`: the channel cannot be read. A bad message is no error here: see [the module](self).
     pub fn recv(&mut self) -> Result<Option<Handoff>, Error> {
         loop {
-            if self.received.is_empty() {
+            if let Some(handoff) = self.received.pop_front() {
+                return Ok(Some(handoff));
+            }
+            if !self.expects_more {
                 self.wait()?;
             }
-            match self.try_recv()? {
-                Next::Handoff(handoff) => return Ok(Some(*handoff)),
-                Next::Gone => return Ok(None),
-                Next::Nothing => {}
-                Next::NoRoom => std::thread::sleep(PAUSE),
+            match self.look()? {
+                Look::Some | Look::Nothing => {}
+                Look::Gone => return Ok(None),
+                Look::NoRoom => std::thread::sleep(PAUSE),
             }
         }
     }
@@ -187,53 +187,64 @@ impl Backend {
     /// # Errors
     /// As [`Backend::recv`].
     pub fn try_recv(&mut self) -> Result<Next, Error> {
-        let mut control_gone = false;
         loop {
             if let Some(handoff) = self.received.pop_front() {
                 return Ok(Next::Handoff(Box::new(handoff)));
             }
-            match self.fill()? {
-                // What was sent before the hang-up is in the channel by the time that it shows: look there once more.
-                Fill::Empty if control_gone => return Ok(Next::Gone),
-                Fill::Empty if self.control_hung_up()? => control_gone = true,
-                Fill::Empty => return Ok(Next::Nothing),
-                Fill::NoRoom => return Ok(Next::NoRoom),
-                Fill::Gone => return Ok(Next::Gone),
-                Fill::Some => {}
+            match self.look()? {
+                Look::Some => {}
+                Look::Nothing => return Ok(Next::Nothing),
+                Look::NoRoom => return Ok(Next::NoRoom),
+                Look::Gone => return Ok(Next::Gone),
             }
         }
     }
 
-    /// Receives up to a batch of messages, as many as there is room for.
-    fn fill(&mut self) -> Result<Fill, Error> {
-        let room = room::messages(self.channel.as_fd(), self.batch).unable("look for room")?;
-        if room == 0 {
-            return Ok(Fill::NoRoom);
+    /// Receives what is there, or says why there is nothing.
+    fn look(&mut self) -> Result<Look, Error> {
+        match self.fill()? {
+            // What was sent before the hang-up is in the channel by the time that it shows: look there once more.
+            Look::Nothing if self.control_hung_up()? => match self.fill()? {
+                Look::Nothing => Ok(Look::Gone),
+                other => Ok(other),
+            },
+            other => Ok(other),
         }
-        let payloads = self.payloads.get_mut(..room * PAYLOAD).unwrap_or_default();
+    }
+
+    /// Receives up to a batch of messages, as many as there is room for.
+    fn fill(&mut self) -> Result<Look, Error> {
+        self.expects_more = false;
+        let room =
+            room::messages(self.channel.as_fd(), self.batch.most()).unable("look for room")?;
+        if room == 0 {
+            return Ok(Look::NoRoom);
+        }
         let messages = loop {
-            match sys::scm::receive_batch(self.channel.as_fd(), payloads, PAYLOAD) {
+            match self.batch.receive(self.channel.as_fd(), room) {
                 Ok(messages) => break messages,
                 // A reset is told once, and what was sent before is still there.
                 Err(error)
                     if matches!(error.raw_os_error(), Some(libc::EINTR | libc::ECONNRESET)) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Fill::Empty),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Ok(Look::Nothing);
+                }
                 Err(error) => return Err(Error::System("receive from the channel", error)),
             }
         };
+        self.expects_more = room > 1 && messages.len() == room;
         for (index, message) in messages.into_iter().enumerate() {
             // An empty message looks like the end, which shows again at the next call.
             if message.length == 0 && message.descriptors.is_empty() {
                 let ended = hung_up(self.channel.as_fd()).unable("watch the channel")?;
                 if ended {
-                    return Ok(if index > 0 { Fill::Some } else { Fill::Gone });
+                    return Ok(if index > 0 { Look::Some } else { Look::Gone });
                 }
             }
             let handoff = if message.truncated {
                 Err(Error::Truncated)
             } else {
-                let payload = self.payloads.get(index * PAYLOAD..).unwrap_or_default();
-                let payload = payload.get(..message.length).unwrap_or_default();
+                let payload = self.batch.payload(index, message.length);
                 Handoff::from_message(payload, message.descriptors)
             };
             match handoff {
@@ -241,7 +252,7 @@ impl Backend {
                 Err(why) => self.drop_message(&why),
             }
         }
-        Ok(Fill::Some)
+        Ok(Look::Some)
     }
 
     fn drop_message(&mut self, why: &Error) {
@@ -253,11 +264,13 @@ impl Backend {
 
     /// Waits for a message or a hang-up.
     fn wait(&self) -> Result<(), Error> {
-        let mut watched = vec![PollFd::new(self.channel.as_fd(), PollFlags::POLLIN)];
+        let channel = PollFd::new(self.channel.as_fd(), PollFlags::POLLIN);
         // No event but the hang-up: words on the control connection are for a later protocol.
-        let control = self.control();
-        watched.extend(control.map(|control| PollFd::new(control, END)));
-        match poll(&mut watched, PollTimeout::NONE) {
+        let waited = match self.control() {
+            Some(control) => poll(&mut [channel, PollFd::new(control, END)], PollTimeout::NONE),
+            None => poll(&mut [channel], PollTimeout::NONE),
+        };
+        match waited {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(error) => Err(Error::System("wait for the channel", error.into())),
         }
@@ -270,10 +283,10 @@ impl Backend {
     }
 }
 
-/// What [`Backend::fill`] found; messages that were dropped count.
-enum Fill {
+/// What was found in the channel; messages that were dropped count.
+enum Look {
     Some,
-    Empty,
+    Nothing,
     NoRoom,
     Gone,
 }
@@ -303,7 +316,7 @@ impl fmt::Debug for Backend {
             .debug_struct("Backend")
             .field("channel", &self.channel)
             .field("control", &self.control)
-            .field("batch", &self.batch)
+            .field("batch", &self.batch.most())
             .field("dropped", &self.dropped)
             .finish_non_exhaustive()
     }

@@ -11,23 +11,32 @@ pub(crate) fn is_open(fd: RawFd) -> bool {
     cvt(unsafe { libc::fcntl(fd, libc::F_GETFD) }).is_ok()
 }
 
-/// Whether every one of `numbers` is closed, or can only be referred to (O_PATH): one poll(2), to which such numbers are invalid.
-pub(crate) fn are_closed(numbers: Range<RawFd>) -> io::Result<bool> {
-    let mut watched: Vec<libc::pollfd> = numbers
-        .map(|fd| libc::pollfd {
-            fd,
+/// Whether every one of `numbers` is closed, or can only be referred to (O_PATH): poll(2), to which such numbers are invalid, for 64 of
+/// them at a time.
+pub(crate) fn are_closed(mut numbers: Range<RawFd>) -> io::Result<bool> {
+    while !numbers.is_empty() {
+        let mut watched = [libc::pollfd {
+            fd: -1,
             events: 0,
             revents: 0,
-        })
-        .collect();
-    loop {
-        // SAFETY: the pointer and the length are those of a vector of whole pollfd; numbers alone, which nothing is done with.
-        match cvt(unsafe { libc::poll(watched.as_mut_ptr(), watched.len() as libc::nfds_t, 0) }) {
-            Ok(_) => return Ok(watched.iter().all(|one| one.revents & libc::POLLNVAL != 0)),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+        }; 64];
+        let mut count = 0;
+        for (one, number) in watched.iter_mut().zip(&mut numbers) {
+            one.fd = number;
+            count += 1;
+        }
+        // SAFETY: the kernel looks at `count` of the array's 64 elements; numbers alone, which nothing is done with.
+        while let Err(error) = cvt(unsafe { libc::poll(watched.as_mut_ptr(), count, 0) }) {
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(error);
+            }
+        }
+        let mut looked_at = watched.iter().filter(|one| one.fd != -1);
+        if !looked_at.all(|one| one.revents & libc::POLLNVAL != 0) {
+            return Ok(false);
         }
     }
+    Ok(true)
 }
 
 /// Takes ownership of a descriptor that came through exec; `None` if it is not open.

@@ -105,50 +105,90 @@ pub(crate) fn receive(
     Ok(unsafe { taken(&message, length) })
 }
 
-/// The most messages of one [`receive_batch`].
+/// The most messages that one call of [`Batch::receive`] takes.
 pub(crate) const MOST_RECEIVED: usize = 32;
 
-/// `recvmmsg(MSG_CMSG_CLOEXEC | MSG_DONTWAIT)`: one message into each part of `size` bytes of `payloads`, as many as are there and as
-/// there are whole parts, at most [`MOST_RECEIVED`]. As [`receive`] for each of them.
-///
-/// # Errors
-/// As [`receive`]; what came before an error is returned, and the error by the next call.
-pub(crate) fn receive_batch(
-    socket: BorrowedFd<'_>,
-    payloads: &mut [u8],
+/// Room for several messages, used again for each batch.
+pub(crate) struct Batch {
+    /// `size` bytes for each.
+    payloads: Vec<u8>,
     size: usize,
-) -> io::Result<Vec<Received>> {
-    let mut parts: Vec<libc::iovec> = payloads
-        .chunks_exact_mut(size)
-        .take(MOST_RECEIVED)
-        .map(part_of)
-        .collect();
-    let mut controls: Vec<Control<CONTROL_RECEIVED>> = Vec::new();
-    controls.resize_with(parts.len(), || Control([0; CONTROL_RECEIVED]));
-    let mut messages: Vec<libc::mmsghdr> = parts
-        .iter_mut()
-        .zip(&mut controls)
-        .map(|(part, control)| libc::mmsghdr {
-            msg_hdr: message_of(part, control),
-            msg_len: 0,
-        })
-        .collect();
-    // SAFETY: each message points to its own part of `payloads` and its own control buffer, which outlive the call and are not moved.
-    let count = unsafe {
-        libc::recvmmsg(
-            socket.as_raw_fd(),
-            messages.as_mut_ptr(),
-            messages.len() as libc::c_uint,
-            (libc::MSG_CMSG_CLOEXEC | libc::MSG_DONTWAIT) as _,
-            std::ptr::null_mut(),
-        )
-    };
-    let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
-    let filled = messages.iter().take(count);
-    // SAFETY: the kernel has just filled the first `count`, whose control buffers are still there, and each is looked at once.
-    Ok(filled
-        .map(|message| unsafe { taken(&message.msg_hdr, message.msg_len as usize) })
-        .collect())
+    /// One for each.
+    controls: Vec<Control<CONTROL_RECEIVED>>,
+}
+
+impl Batch {
+    /// For up to `most` messages (1 to [`MOST_RECEIVED`]), each with a payload of up to `size` bytes.
+    pub(crate) fn new(most: usize, size: usize) -> Batch {
+        let most = most.clamp(1, MOST_RECEIVED);
+        let mut controls = Vec::new();
+        controls.resize_with(most, || Control([0; CONTROL_RECEIVED]));
+        Batch {
+            payloads: vec![0; most * size],
+            size,
+            controls,
+        }
+    }
+
+    /// For how many messages there is room.
+    pub(crate) fn most(&self) -> usize {
+        self.controls.len()
+    }
+
+    /// `recvmmsg(MSG_CMSG_CLOEXEC | MSG_DONTWAIT)`: takes what is there of up to `most` messages, in order, each with all its descriptors. A
+    /// payload that was cut short, or descriptors that were, show in `truncated`; an end of file is a message without bytes and descriptors.
+    ///
+    /// # Errors
+    /// `WouldBlock`: there is nothing. Else as recvmmsg(2) has it.
+    pub(crate) fn receive(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        most: usize,
+    ) -> io::Result<Vec<Received>> {
+        // SAFETY: all-zero values of both are valid.
+        let (mut parts, mut messages): (
+            [libc::iovec; MOST_RECEIVED],
+            [libc::mmsghdr; MOST_RECEIVED],
+        ) = unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
+        let most = most.min(self.most());
+        let buffers = self.payloads.chunks_exact_mut(self.size);
+        for (((message, part), payload), control) in messages
+            .iter_mut()
+            .zip(&mut parts)
+            .zip(buffers)
+            .zip(&mut self.controls)
+            .take(most)
+        {
+            *part = part_of(payload);
+            message.msg_hdr = message_of(part, control);
+        }
+        // SAFETY: each of the first `most` messages points to its own part (of its own payload) and its own control buffer, all of which
+        // outlive the call and are not moved.
+        let count = unsafe {
+            libc::recvmmsg(
+                socket.as_raw_fd(),
+                messages.as_mut_ptr(),
+                most as libc::c_uint,
+                (libc::MSG_CMSG_CLOEXEC | libc::MSG_DONTWAIT) as _,
+                std::ptr::null_mut(),
+            )
+        };
+        let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
+        let filled = messages.iter().take(count);
+        // SAFETY: the kernel has just filled the first `count`, whose control buffers are still there, and each is looked at once.
+        Ok(filled
+            .map(|message| unsafe { taken(&message.msg_hdr, message.msg_len as usize) })
+            .collect())
+    }
+
+    /// The payload of the message with this index of the last batch; `length` is what its [`Received`] says.
+    pub(crate) fn payload(&self, index: usize, length: usize) -> &[u8] {
+        let start = index * self.size;
+        let payload = self.payloads.get(start..start + self.size);
+        payload
+            .and_then(|payload| payload.get(..length))
+            .unwrap_or_default()
+    }
 }
 
 fn part_of(payload: &mut [u8]) -> libc::iovec {
@@ -198,7 +238,9 @@ unsafe fn taken(message: &libc::msghdr, length: usize) -> Received {
             )
         };
         if level == libc::SOL_SOCKET && kind == libc::SCM_RIGHTS {
-            for index in 0..bytes / size_of::<RawFd>() {
+            let count = bytes / size_of::<RawFd>();
+            received.descriptors.reserve(count);
+            for index in 0..count {
                 // SAFETY: the kernel put that many numbers there, each of a new descriptor that nobody else owns.
                 received.descriptors.push(unsafe {
                     OwnedFd::from_raw_fd(data.cast::<RawFd>().add(index).read_unaligned())

@@ -67,6 +67,24 @@ pub(crate) fn peer_name(connection: BorrowedFd<'_>) -> io::Result<PeerName> {
     Ok(PeerName::of(address, length))
 }
 
+/// `getpeername(socket)`, of which the address family alone is asked for.
+///
+/// # Errors
+/// `NotConnected`: a listening socket too; the rest as getpeername(2) has it.
+pub(crate) fn peer_family(socket: BorrowedFd<'_>) -> io::Result<libc::c_int> {
+    let mut family: libc::sa_family_t = 0;
+    let mut length = size_of::<libc::sa_family_t>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes into `family`, with which every address begins.
+    cvt(unsafe {
+        libc::getpeername(
+            socket.as_raw_fd(),
+            (&raw mut family).cast(),
+            &raw mut length,
+        )
+    })?;
+    Ok(family.into())
+}
+
 /// `listen(socket, backlog)`; the kernel cuts the number to net.core.somaxconn. On a socket that listens already it changes the
 /// credentials that clients see to ours.
 pub(crate) fn listen(socket: BorrowedFd<'_>, backlog: i32) -> io::Result<()> {
