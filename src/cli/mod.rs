@@ -217,16 +217,8 @@ fn parse(words: &[OsString]) -> Result<args::Arguments, clap::Error> {
 }
 
 fn parse_with(command: clap::Command, words: &[OsString]) -> Result<args::Arguments, clap::Error> {
-    let matches = command.try_get_matches_from(words)?;
-    let mut arguments = args::Arguments::from_arg_matches(&matches)?;
-    if let Some(rules) = arguments.command.rules() {
-        let mut innermost = &matches;
-        while let Some((_, matches)) = innermost.subcommand() {
-            innermost = matches;
-        }
-        rules.take_order(innermost);
-    }
-    Ok(arguments)
+    let mut matches = command.try_get_matches_from(words)?;
+    args::Arguments::from_arg_matches_mut(&mut matches)
 }
 
 fn fail(failure: &Failure) -> u8 {

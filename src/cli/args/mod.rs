@@ -4,6 +4,7 @@
 mod admit;
 mod call;
 mod chain;
+mod in_order;
 mod options;
 mod rules;
 mod serve;
@@ -104,23 +105,6 @@ impl Command {
             | Command::Rules(_) => None,
         }
     }
-
-    /// Who may come in, where the command asks.
-    pub(super) fn rules(&mut self) -> Option<&mut Rules> {
-        match self {
-            Command::Spawn(spawn) => Some(&mut spawn.common.rules),
-            Command::Handoff(handoff) => Some(&mut handoff.common.rules),
-            Command::Admit(admit) => Some(&mut admit.rules),
-            Command::Rules(RuleTask::Check(check)) => Some(&mut check.rules),
-            Command::Activate(_)
-            | Command::Answer(_)
-            | Command::Call(_)
-            | Command::Bind(_)
-            | Command::Connect(_)
-            | Command::Relay(_)
-            | Command::Rules(_) => None,
-        }
-    }
 }
 
 /// The word for an option of admission where nobody is asked; the parser would only say that it does not know it.
@@ -184,13 +168,9 @@ mod tests {
         let command = <Arguments as clap::FromArgMatches>::from_arg_matches(&matches)
             .unwrap()
             .command;
-        let Command::Spawn(mut spawn) = command else {
+        let Command::Spawn(spawn) = command else {
             panic!()
         };
-        spawn
-            .common
-            .rules
-            .take_order(matches.subcommand().unwrap().1);
         spawn
     }
 
@@ -223,6 +203,6 @@ mod tests {
         let spawn = parse("doorward spawn --deny user:1 --allow all --deny self --bind x prog");
         let order = [(false, "user:1"), (true, "all"), (false, "self")]
             .map(|(allows, who)| (allows, who.to_owned()));
-        assert_eq!(spawn.common.rules.in_order, order);
+        assert_eq!(spawn.common.rules.in_order.0, order);
     }
 }

@@ -1,9 +1,10 @@
 //! The options that several commands share, each declared once: the same name and words everywhere.
 #![forbid(unsafe_code)]
 
+use super::in_order::InOrder;
 use crate::delivery::{Layout, SocketLayout};
 use crate::source::Type;
-use clap::{Arg, ArgMatches, Args};
+use clap::{Arg, Args};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -65,14 +66,8 @@ impl RunAs {
 #[derive(Args, Debug)]
 #[command(next_help_heading = ADMISSION)]
 pub(in crate::cli) struct Rules {
-    /// Admit WHO: user:NAME|UID, group:NAME|GID (effective or supplementary), self (the user that doorward runs as) or all;
-    /// repeatable: of all --allow and --deny, in the order given, the first that matches decides [default: who matches none is
-    /// refused if there is an --allow, else admitted]
-    #[arg(long, value_name = "WHO")]
-    pub(in crate::cli) allow: Vec<String>,
-    /// Refuse WHO, as in --allow; repeatable
-    #[arg(long, value_name = "WHO")]
-    pub(in crate::cli) deny: Vec<String>,
+    #[command(flatten)]
+    pub(in crate::cli) in_order: InOrder,
     /// Rules directory (read at each connection) or cdb file (kept open, opened again at SIGHUP) in the formats of
     /// s6-ipcserver-access -i and -x; who matches none is refused; not with --allow or --deny
     #[arg(long, value_name = "PATH")]
@@ -80,27 +75,6 @@ pub(in crate::cli) struct Rules {
     /// Text to send, with a newline, to whoever is refused [default: none]
     #[arg(long, value_name = "TEXT")]
     pub(in crate::cli) deny_text: Option<OsString>,
-    /// --allow and --deny in the order in which they were given: whether it allows, and WHO.
-    #[arg(skip)]
-    pub(in crate::cli) in_order: Vec<(bool, String)>,
-}
-
-impl Rules {
-    /// Restores the common order of the two options, which the parser keeps apart.
-    pub(in crate::cli) fn take_order(&mut self, matches: &ArgMatches) {
-        let indexed =
-            |name: &str, allows: bool, values: &[String]| -> Vec<(usize, (bool, String))> {
-                let indices = matches.indices_of(name).into_iter().flatten();
-                indices
-                    .zip(values)
-                    .map(|(index, value)| (index, (allows, value.clone())))
-                    .collect()
-            };
-        let mut all = indexed("allow", true, &self.allow);
-        all.extend(indexed("deny", false, &self.deny));
-        all.sort_by_key(|(index, _)| *index);
-        self.in_order = all.into_iter().map(|(_, option)| option).collect();
-    }
 }
 
 /// For how many there is room.

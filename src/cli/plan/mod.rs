@@ -166,7 +166,7 @@ fn servers(words: &[String]) -> Result<Vec<(Who, String)>> {
 }
 
 fn rules(words: &Rules) -> Result<RuleSource> {
-    match (&words.rules, words.in_order.first()) {
+    match (&words.rules, words.in_order.0.first()) {
         (Some(_), Some((allows, who))) => {
             let option = if *allows { "--allow" } else { "--deny" };
             Err(wrong_use(format!(
@@ -189,6 +189,7 @@ fn rules(words: &Rules) -> Result<RuleSource> {
             Ok(RuleSource::Options(
                 words
                     .in_order
+                    .0
                     .iter()
                     .map(option)
                     .collect::<Result<Vec<_>>>()?,
