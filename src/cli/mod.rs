@@ -16,7 +16,6 @@ use crate::report::{self, Escaped, Kind};
 use crate::source::{Activation, Kinds};
 use crate::{call, chain, source, sys};
 use args::{Arguments, Command};
-use clap::FromArgMatches as _;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
@@ -116,8 +115,8 @@ fn watchdog(interval: Option<OsString>, pid: Option<OsString>) -> Option<Duratio
 /// # Errors
 /// None: failures are logged on standard error, and their exit codes are those of the skarnet tools: 100 wrong use, 111 a system call
 /// failed, 126 found but not executable, 127 not found.
-pub fn main(words: Vec<OsString>) -> u8 {
-    let parsed = parse(&words);
+pub fn main(mut words: Vec<OsString>) -> u8 {
+    let parsed = args::parse(&mut words);
     let standard = match &parsed {
         Ok(Arguments {
             command: Command::Call(_) | Command::Connect(_) | Command::Relay(_) | Command::Rules(_),
@@ -153,7 +152,7 @@ pub fn main(words: Vec<OsString>) -> u8 {
             let command = words.get(1).cloned();
             // Messages quote words as they were typed: they are made again of words that can forge no line.
             let words: Vec<OsString> = words.into_iter().map(visible).collect();
-            let error = parse(&words).err().unwrap_or(error);
+            let error = args::parse_with_clap(&words).err().unwrap_or(error);
             // --help and --version are errors to clap, and go to standard output; wrong use goes to standard error.
             if !error.use_stderr() {
                 let _ = error.print();
@@ -206,19 +205,6 @@ fn visible(word: OsString) -> OsString {
     } else {
         word
     }
-}
-
-fn parse(words: &[OsString]) -> Result<args::Arguments, clap::Error> {
-    let lean = words.get(1).and_then(|name| args::lean_command(name));
-    if let Some(Ok(arguments)) = lean.map(|lean| parse_with(lean, words)) {
-        return Ok(arguments);
-    }
-    parse_with(args::command(), words)
-}
-
-fn parse_with(command: clap::Command, words: &[OsString]) -> Result<args::Arguments, clap::Error> {
-    let mut matches = command.try_get_matches_from(words)?;
-    args::Arguments::from_arg_matches_mut(&mut matches)
 }
 
 fn fail(failure: &Failure) -> u8 {

@@ -27,6 +27,17 @@ pub(crate) enum NotifyTo {
     None,
 }
 
+impl NotifyTo {
+    /// As `--notify-to` takes it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            NotifyTo::Backend => "backend",
+            NotifyTo::Client => "client",
+            NotifyTo::None => "none",
+        }
+    }
+}
+
 /// What is the same for every hand-off.
 pub(crate) struct Handing {
     pub(crate) template: Template,

@@ -44,15 +44,20 @@ impl Type {
             _ => None,
         }
     }
+
+    /// As `--type` takes it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Type::Stream => "stream",
+            Type::Seqpacket => "seqpacket",
+            Type::Dgram => "dgram",
+        }
+    }
 }
 
 impl Display for Type {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Type::Stream => "stream",
-            Type::Seqpacket => "seqpacket",
-            Type::Dgram => "dgram",
-        })
+        formatter.write_str(self.word())
     }
 }
 

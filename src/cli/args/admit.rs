@@ -1,28 +1,31 @@
 //! The words of `doorward admit`.
 #![forbid(unsafe_code)]
 
+use super::lean::lean;
 use super::options::{Connection, Log, Rules};
 use clap::Args;
 use std::ffi::OsString;
 
-/// The words of `doorward admit`; its help is that of [`Command::Admit`].
-#[derive(Args, Debug)]
-#[command(override_usage = "doorward admit [OPTIONS] PROG [ARG...]", after_help = EXIT_STATUS_OF_ADMIT)]
-pub(in crate::cli) struct Admit {
-    #[command(flatten)]
-    pub(in crate::cli) rules: Rules,
-    #[command(flatten)]
-    pub(in crate::cli) connection: Connection,
-    #[command(flatten)]
-    pub(in crate::cli) log: Log,
-    /// Program to become, looked up in PATH, and its arguments
-    #[arg(
-        required = true,
-        trailing_var_arg = true,
-        value_name = "PROG",
-        help_heading = "Program"
-    )]
-    pub(in crate::cli) prog: Vec<OsString>,
+lean! {
+    /// The words of `doorward admit`; its help is that of [`Command::Admit`].
+    #[derive(Args, Debug)]
+    #[command(override_usage = "doorward admit [OPTIONS] PROG [ARG...]", after_help = EXIT_STATUS_OF_ADMIT)]
+    pub(in crate::cli) struct Admit {
+        #[command(flatten)]
+        pub(in crate::cli) rules: Rules,
+        #[command(flatten)]
+        pub(in crate::cli) connection: Connection,
+        #[command(flatten)]
+        pub(in crate::cli) log: Log,
+        /// Program to become, looked up in PATH, and its arguments
+        #[arg(
+            required = true,
+            trailing_var_arg = true,
+            value_name = "PROG",
+            help_heading = "Program"
+        )]
+        pub(in crate::cli) prog: Vec<OsString>,
+    }
 }
 
 const EXIT_STATUS_OF_ADMIT: &str = "\

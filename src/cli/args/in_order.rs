@@ -1,6 +1,8 @@
 //! `--allow` and `--deny` in the order in which they were given, which decides; a parser keeps the two apart.
 #![forbid(unsafe_code)]
 
+use super::lean::Lean;
+use super::line::Line;
 use clap::{ArgMatches, Args, Command, Error, FromArgMatches};
 
 /// Of each option whether it allows, and WHO.
@@ -45,5 +47,20 @@ impl FromArgMatches for InOrder {
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
         *self = InOrder::from_arg_matches(matches)?;
         Ok(())
+    }
+}
+
+impl Lean for InOrder {
+    fn defaults() -> Option<InOrder> {
+        Some(InOrder(Vec::new()))
+    }
+
+    fn take(&mut self, line: &mut Line<'_>) -> Option<bool> {
+        let allows = line.is("allow");
+        if !allows && !line.is("deny") {
+            return Some(false);
+        }
+        self.0.push((allows, line.value()?));
+        Some(true)
     }
 }

@@ -5,6 +5,8 @@ mod admit;
 mod call;
 mod chain;
 mod in_order;
+mod lean;
+mod line;
 mod options;
 mod rules;
 mod serve;
@@ -17,8 +19,8 @@ pub(super) use rules::{Check, Compile, RuleTask};
 pub(super) use serve::{Activate, Common, Handoff, ReadyWhen, Spawn};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Args as _, CommandFactory as _, Parser, Subcommand};
-use std::ffi::{OsStr, OsString};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use std::ffi::OsString;
 
 /// The keeper of a Unix-domain socket.
 ///
@@ -124,24 +126,38 @@ pub(super) fn unasked(error: &clap::Error, command: Option<OsString>) -> Option<
     })
 }
 
-/// The parser of a command that runs once for each connection or call, without all the others and without help: they would cost it more
-/// than its work. Whatever it does not take, [`command`] says what is wrong with.
-pub(super) fn lean_command(name: &OsStr) -> Option<clap::Command> {
-    type Words = fn(clap::Command) -> clap::Command;
-    const LEAN: [(&str, Words); 6] = [
-        ("admit", Admit::augment_args),
-        ("answer", Answer::augment_args),
-        ("bind", Bind::augment_args),
-        ("call", Call::augment_args),
-        ("connect", Connect::augment_args),
-        ("relay", Relay::augment_args),
-    ];
-    let (name, words) = LEAN.into_iter().find(|(known, _)| name == *known)?;
-    Some(clap::Command::new("doorward").subcommand(words(clap::Command::new(name))))
+/// What the words say. Where they are not plainly right, clap reads them, and says what is wrong.
+pub(super) fn parse(words: &mut Vec<OsString>) -> Result<Arguments, clap::Error> {
+    match plainly_right(words) {
+        Some(command) => Ok(Arguments { command }),
+        None => parse_with_clap(words),
+    }
+}
+
+/// The same by clap alone: help, what is wrong, and spellings that are legal and odd.
+pub(super) fn parse_with_clap(words: &[OsString]) -> Result<Arguments, clap::Error> {
+    let mut matches = command().try_get_matches_from(words)?;
+    Arguments::from_arg_matches_mut(&mut matches)
+}
+
+/// What plainly right words say. They are left as they are unless they are that. `rules` is for people: it can wait for clap.
+fn plainly_right(words: &mut Vec<OsString>) -> Option<Command> {
+    Some(match words.get(1)?.to_str()? {
+        "spawn" => Command::Spawn(Box::new(lean::read(words)?)),
+        "handoff" => Command::Handoff(Box::new(lean::read(words)?)),
+        "activate" => Command::Activate(Box::new(lean::read(words)?)),
+        "admit" => Command::Admit(Box::new(lean::read(words)?)),
+        "bind" => Command::Bind(Box::new(lean::read(words)?)),
+        "connect" => Command::Connect(lean::read(words)?),
+        "relay" => Command::Relay(lean::read(words)?),
+        "call" => Command::Call(lean::read(words)?),
+        "answer" => Command::Answer(lean::read(words)?),
+        _ => return None,
+    })
 }
 
 /// The parser. Where commands differ in what a shared option does unless it is given, each says its own.
-pub(super) fn command() -> clap::Command {
+fn command() -> clap::Command {
     Arguments::command().mut_subcommand("admit", |admit| {
         admit.mut_arg("layout", |layout| {
             layout.help(
