@@ -5,16 +5,18 @@ use super::env::{Connection, Template};
 use super::landing::{Landing, Landings};
 use super::layout::{Channels, LAYOUTS_END, NOTIFY, PIDFD};
 use super::program::Program;
-use super::{Admitted, Beside, Deliver, Held, Trouble};
+use super::{Admitted, Beside, Deliver, Held, Newborn, Trouble};
 use crate::report::Escaped;
 use crate::sys;
 use crate::sys::cvec::CVec;
-use crate::sys::spawn::{Child, Failure, Job, Stack, spawn};
+use crate::sys::spawn::{Failure, Job, Noted, Stack, spawn_noted};
 use nix::libc;
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// What is the same for every child of this process.
 pub(crate) struct Recipe {
@@ -44,6 +46,7 @@ pub(super) struct Bench {
     landing: Landing,
     /// How often in a row execve was short of something.
     short: u32,
+    newborn: Arc<Newborn>,
 }
 
 /// After so many tries, some seconds, execve's refusal is final.
@@ -85,6 +88,7 @@ impl Bench {
             inherited,
             landing,
             short: 0,
+            newborn: Arc::default(),
         })
     }
 
@@ -133,7 +137,7 @@ impl Bench {
         })
     }
 
-    fn start(&mut self, admitted: &Admitted<'_>, places: &Places) -> Result<Child, Trouble> {
+    fn start(&mut self, admitted: &Admitted<'_>, places: &Places) -> Result<Noted, Trouble> {
         let recipe = self.recipe;
         let (path, argv): (&CStr, _) = match (admitted.exec, &recipe.execlineb) {
             (None, _) => (&recipe.program.path, &mut self.argv),
@@ -151,7 +155,7 @@ impl Bench {
         };
         let connection = Connection::of(admitted);
         let (pid_at, changed) = recipe.template.finish(&mut self.env, &connection);
-        let child = spawn(
+        let child = spawn_noted(
             &mut self.stack,
             Job {
                 path,
@@ -163,6 +167,8 @@ impl Bench {
                 nofile: recipe.nofile,
                 foreground: None,
             },
+            &self.newborn.pid,
+            self.newborn.wants_pidfd.load(Ordering::Relaxed),
         );
         if changed {
             self.inherited = recipe.template.begin(&mut self.env);
@@ -188,6 +194,10 @@ impl Bench {
 }
 
 impl Deliver for Bench {
+    fn newborn(&self) -> Option<Arc<Newborn>> {
+        Some(Arc::clone(&self.newborn))
+    }
+
     fn deliver(&mut self, admitted: &Admitted<'_>, beside: &mut Beside) -> Result<Held, Trouble> {
         beside.make(self.recipe.channels, admitted)?;
         let mut places = Places::default();

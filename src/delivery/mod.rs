@@ -19,10 +19,13 @@ pub(crate) use layout::{Channels, LAYOUTS_END, Layout, NOTIFY, PIDFD, SocketLayo
 pub(crate) use program::{Program, execlineb};
 
 use crate::admission::Peer;
-use crate::sys::spawn::Child;
+use crate::sys::spawn::Noted;
+use nix::libc;
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32};
 
 /// An admitted connection, to be delivered.
 pub(crate) struct Admitted<'a> {
@@ -60,10 +63,20 @@ impl Beside {
 /// What keeps the slot of a delivered connection.
 #[derive(Debug)]
 pub(crate) enum Held {
-    Child(Child),
+    Child(Noted),
     /// The read end of the lease.
     Lease(OwnedFd),
     Nothing,
+}
+
+impl Held {
+    /// The child's pid.
+    pub(crate) fn child(&self) -> Option<libc::pid_t> {
+        match self {
+            Held::Child(child) => Some(child.pid),
+            Held::Lease(_) | Held::Nothing => None,
+        }
+    }
 }
 
 /// Why a connection was not delivered.
@@ -81,11 +94,25 @@ pub(crate) enum Trouble {
     TooLarge(usize),
 }
 
+/// What a door shares with whoever reaps of the child that it is creating.
+#[derive(Debug, Default)]
+pub(crate) struct Newborn {
+    /// The child's pid, from before it runs until it is entered or has failed; else 0.
+    pub(crate) pid: AtomicI32,
+    /// Whether children are to have pidfds.
+    pub(crate) wants_pidfd: AtomicBool,
+}
+
 /// One door's way to deliver, with what it uses again each time; nobody else touches it.
 pub(crate) trait Deliver: Send {
     /// Whether one more connection can be taken on; waits a while if not (a signal ends the wait).
     fn has_room(&mut self) -> bool {
         true
+    }
+
+    /// Where children are created: the one that is being so.
+    fn newborn(&self) -> Option<Arc<Newborn>> {
+        None
     }
 
     /// Delivers. After [`Trouble::Later`] and [`Trouble::Full`] it is called again with the same `Beside`.

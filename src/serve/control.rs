@@ -34,6 +34,7 @@ const SOON: Duration = Duration::from_millis(100);
 
 const SIGNALS: u32 = 1;
 const BELL: u32 = 2;
+pub(super) const CHILDREN: u32 = 3;
 
 /// Serves until told to stop; gives the exit code.
 ///
@@ -68,6 +69,10 @@ pub(super) struct Control {
     /// Signals to stop that came so far.
     pub(super) stops: u32,
     signals: SignalFd,
+    /// Where doors create children: tells that some have ended.
+    pub(super) ends: Option<SignalFd>,
+    /// Each child is watched by its pidfd, and `ends` is not.
+    pub(super) watches_each: bool,
     /// The numbers that doors and children use, held for good.
     landings: Landings,
     pub(super) backend: Option<Backend>,
@@ -111,6 +116,10 @@ impl Control {
         slots
             .watch_own(bell.descriptor(), BELL)
             .unable("watch the doors")?;
+        let ends = match &orders.delivery {
+            Delivery::Spawn(_) => Some(children(&slots).unable("watch for ends of children")?),
+            Delivery::Handoff(_) => None,
+        };
         // A hand-off keeps its thread for no time, and the channel is one.
         let each = match &orders.delivery {
             Delivery::Spawn(_) => spawning_doors_each(orders.sockets.len()),
@@ -142,6 +151,8 @@ impl Control {
             manager,
             stops: 0,
             signals,
+            ends,
+            watches_each: false,
             landings,
             backend: None,
             unready: None,
@@ -169,6 +180,9 @@ impl Control {
             .iter()
             .zip(benches.unable("make a stack for children")?)
         {
+            if let Some(newborn) = bench.newborn() {
+                service.slots.know(newborn);
+            }
             let door = move || {
                 Door::new(service, state, bench).work();
                 // The kernel takes the thread that created a child for its parent: doors live as long as the process.
@@ -229,10 +243,12 @@ impl Control {
                 Event::Greeting(key) => self.greeting_event(key),
                 Event::Own(SIGNALS) => self.signal_events(),
                 Event::Own(BELL) => self.bell_event(),
+                Event::Own(CHILDREN) => self.children_event(),
                 Event::Own(number) => self.backend_event(number),
             }
         }
         self.see_to_timers();
+        self.watch_together_if_few();
     }
 
     /// Milliseconds until the next thing is due, rounded up.
@@ -287,7 +303,12 @@ impl Control {
             self.look_at_rules(now);
         }
         if is_due(self.timers.again) {
-            let left = self.service.slots.watch_again() | self.manager.catch_up();
+            if self.service.slots.should_watch_each() {
+                self.watch_each();
+            }
+            let left = self.service.slots.watch_again()
+                | self.service.slots.should_watch_each()
+                | self.manager.catch_up();
             self.timers.again = left.then_some(now + SOON);
         }
         if self
@@ -328,6 +349,9 @@ impl Control {
                 SlotsOf(self.service, room.slots()),
                 room.waiting()
             );
+        }
+        if self.service.slots.should_watch_each() {
+            self.watch_each();
         }
         if self.service.troubles.latest().is_some() {
             self.timers.rules.get_or_insert(now + SECOND);
@@ -383,4 +407,11 @@ impl Control {
         }
         self.timers.denials = open.then_some(now + SECOND);
     }
+}
+
+/// Tells, as [`CHILDREN`], that children have ended.
+fn children(slots: &Slots) -> std::io::Result<SignalFd> {
+    let ends = sys::signal::ends_of_children()?;
+    slots.watch_own(ends.as_fd(), CHILDREN)?;
+    Ok(ends)
 }

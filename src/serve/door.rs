@@ -1,9 +1,11 @@
 //! A door: takes one connection after the other from accept to exec.
 #![forbid(unsafe_code)]
 
+use super::ends::tell_end;
+use super::slots::Entered;
 use super::{Counters, Service, SlotsOf};
 use crate::admission::{Full, Peer, Reason, RuleName, Telling, User, Verdict};
-use crate::delivery::{Admitted, Beside, Deliver, Held, Trouble};
+use crate::delivery::{Admitted, Beside, Deliver, Held, Newborn, Trouble};
 use crate::report::{self, Kind, Throttle, error, event, warning};
 use crate::source::Listening;
 use crate::sys::socket::PeerName;
@@ -14,6 +16,7 @@ use nix::sys::socket::{Shutdown, shutdown};
 use std::fmt::Display;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -97,6 +100,7 @@ pub(super) struct Door<'a> {
     service: &'a Service,
     state: &'a DoorState,
     desk: Box<dyn Deliver>,
+    newborn: Option<Arc<Newborn>>,
     /// Used again for each connection.
     peer: Peer,
     local_path: std::ffi::OsString,
@@ -117,6 +121,7 @@ impl<'a> Door<'a> {
         Door {
             service,
             state,
+            newborn: desk.newborn(),
             desk,
             peer: Peer::default(),
             local_path,
@@ -222,7 +227,11 @@ impl<'a> Door<'a> {
         let mut beside = Beside::default();
         let mut give_up = None;
         loop {
-            match self.desk.deliver(&admitted, &mut beside) {
+            let delivered = self.desk.deliver(&admitted, &mut beside);
+            if let (Err(_), Some(newborn)) = (&delivered, &self.newborn) {
+                self.service.slots.stillborn(newborn);
+            }
+            match delivered {
                 Ok(held) => return self.delivered(admitted, held, rule, slots),
                 // Nothing is wrong: the control thread gives the backends a time to make room, even at the end.
                 Err(Trouble::Full) if !self.state.is_hurried() => {
@@ -293,11 +302,8 @@ impl<'a> Door<'a> {
         let _ = shutdown(connection.as_raw_fd(), Shutdown::Write);
         let greeting = Some(self.keep(connection));
         let now = clock::now();
-        if self
-            .service
-            .slots
-            .enter(user, Held::Nothing, greeting, now, None)
-        {
+        let slots = &self.service.slots;
+        if let Entered::Tell = slots.enter(user, Held::Nothing, greeting, now, None, None) {
             self.service.bell.ring();
         }
     }
@@ -324,13 +330,32 @@ impl<'a> Door<'a> {
         let greeting = greets.then(|| self.keep(admitted.connection));
         if matches!(held, Held::Nothing) && greeting.is_none() {
             service.orders.room.release(user);
-        } else if service
-            .slots
-            .enter(user, held, greeting, clock::now(), service.orders.lifetime)
-        {
-            service.bell.ring();
+        } else {
+            self.enter(user, held, greeting);
         }
         self.ring_if_needed();
+    }
+
+    /// Enters what keeps the slot, which may have ended by now.
+    fn enter(&self, user: User, held: Held, greeting: Option<OwnedFd>) {
+        let service = self.service;
+        let began = clock::now();
+        let (pid, greeted) = (held.child(), greeting.is_some());
+        let lifetime = service.orders.lifetime;
+        let newborn = self.newborn.as_deref();
+        match service
+            .slots
+            .enter(user, held, greeting, began, lifetime, newborn)
+        {
+            Entered::Quietly => {}
+            Entered::Tell => service.bell.ring(),
+            Entered::Ended(end) => {
+                tell_end(user, began, pid, &end);
+                if !greeted {
+                    service.orders.room.release(user);
+                }
+            }
+        }
     }
 
     fn ring_if_needed(&self) {

@@ -1,9 +1,10 @@
 //! The ends of children, leases and greetings: a slot is given back when nothing holds it any more.
 #![forbid(unsafe_code)]
 
-use super::control::{Control, TERM_TO_KILL};
+use super::control::{CHILDREN, Control, TERM_TO_KILL};
+use super::few::FEW;
 use super::slots::Key;
-use crate::admission;
+use crate::admission::{User, UserIs};
 use crate::delivery::Held;
 use crate::report::{self, Kind, OrDash, Seconds};
 use crate::sys::wait::End;
@@ -17,6 +18,56 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::time::Duration;
 
 impl Control {
+    /// Children have ended that nobody watches each by itself.
+    pub(super) fn children_event(&mut self) {
+        // Before they are asked for: who ends later makes it readable once more.
+        if let Some(ends) = &self.ends {
+            let _ = ends.read_signal();
+        }
+        while let Ok(Some((pid, end))) = sys::wait::reap_any() {
+            if let Some(key) = self.service.slots.ended(pid, end) {
+                self.tell_end(key, Some(pid), &end);
+                self.end_slot(key, true);
+            }
+        }
+    }
+
+    /// From now on each child is watched by itself: there are many, or one must not be reaped when it ends, or other children than the
+    /// doors' are about. What cannot be watched now is tried again soon.
+    pub(super) fn watch_each(&mut self) {
+        if let Some(ends) = &self.ends
+            && !std::mem::replace(&mut self.watches_each, true)
+        {
+            let _ = self.service.slots.unwatch_own(ends.as_fd());
+        }
+        let slots = &self.service.slots;
+        for (pid, key) in slots.watch_each() {
+            // Only this thread reaps, so the number is still the child's.
+            match sys::process::open(pid) {
+                Ok(pidfd) => slots.watch_child(key, pidfd),
+                Err(_) => slots.leave_unwatched(pid, key),
+            }
+        }
+    }
+
+    /// Asks for all children together again, if there are few and nothing is against it.
+    pub(super) fn watch_together_if_few(&mut self) {
+        if !self.watches_each
+            || !self.condemned.is_empty()
+            || self.reload.is_running()
+            || self.service.slots.running() > FEW
+        {
+            return;
+        }
+        let Some(ends) = &self.ends else { return };
+        if self.service.slots.watch_own(ends.as_fd(), CHILDREN).is_ok() {
+            self.service.slots.watch_together();
+            self.watches_each = false;
+            // Those that have ended meanwhile.
+            self.children_event();
+        }
+    }
+
     /// What held a slot has ended: its child, or the lease that a backend had.
     pub(super) fn end_event(&mut self, key: Key) {
         let holder = self
@@ -74,21 +125,9 @@ impl Control {
     }
 
     fn tell_end(&self, key: Key, pid: Option<libc::pid_t>, end: &End) {
-        if !report::shows(Kind::Connection) {
-            return;
+        if let Some((user, began)) = self.service.slots.with(key, |slot| (slot.user, slot.began)) {
+            tell_end(user, began, pid, end);
         }
-        let Some((user, began)) = self.service.slots.with(key, |slot| (slot.user, slot.began))
-        else {
-            return;
-        };
-        let (user, seconds) = (
-            admission::UserIs(user),
-            Seconds(clock::now().saturating_sub(began)),
-        );
-        report::line(
-            Kind::Connection,
-            format_args!("end child={} {user} {end} seconds={seconds}", OrDash(pid)),
-        );
     }
 
     /// Something happened on a connection whose greeting was unread: is it read now?
@@ -122,6 +161,7 @@ impl Control {
 
     /// TERM to a child's group now, KILL in a while.
     pub(super) fn condemn(&mut self, key: Key, now: Duration, why: &str) {
+        self.watch_each();
         let pid = self.service.slots.with(key, |slot| {
             let runs = !slot.ended && !slot.condemned;
             slot.condemned |= runs;
@@ -168,6 +208,22 @@ impl Control {
             self.finish_off(key);
         }
     }
+}
+
+/// The line for the end of what held the slot of a connection.
+pub(super) fn tell_end(user: User, began: Duration, pid: Option<libc::pid_t>, end: &End) {
+    if !report::shows(Kind::Connection) {
+        return;
+    }
+    let seconds = Seconds(clock::now().saturating_sub(began));
+    report::line(
+        Kind::Connection,
+        format_args!(
+            "end child={} {} {end} seconds={seconds}",
+            OrDash(pid),
+            UserIs(user)
+        ),
+    );
 }
 
 /// Signals the group that a child leads, and the child itself if it has left that group. The child is not reaped yet, so the numbers

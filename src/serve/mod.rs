@@ -10,6 +10,7 @@ mod control;
 mod door;
 mod drain;
 mod ends;
+mod few;
 mod groups;
 mod ready;
 mod reload;

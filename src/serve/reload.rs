@@ -18,6 +18,12 @@ pub(super) struct Reload {
     again: bool,
 }
 
+impl Reload {
+    pub(super) fn is_running(&self) -> bool {
+        self.running
+    }
+}
+
 impl Control {
     /// SIGHUP: rules and names anew, in a thread of its own, for a resolver may take its time.
     pub(super) fn reload(&mut self) {
@@ -26,6 +32,8 @@ impl Control {
             return;
         }
         self.reload.running = true;
+        // A resolver may start a program of its own and wait for it.
+        self.watch_each();
         event!("reload");
         match NotifyState::monotonic_usec_now() {
             // In one datagram, or systemd waits for the rest until its timeout.

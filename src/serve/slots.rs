@@ -1,15 +1,17 @@
 //! The slots in use: which child and which unread greeting belong to whom. Every look-up is by index.
 #![forbid(unsafe_code)]
 
+use super::few::Few;
 use crate::admission::User;
-use crate::delivery::Held;
+use crate::delivery::{Held, Newborn};
 use crate::sys;
+use crate::sys::wait::End;
 use nix::libc;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// What an event of the poll is about.
@@ -77,10 +79,10 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// The descriptor whose end is the holder's: the child's pidfd, or the lease.
+    /// The descriptor whose end is the holder's: the child's pidfd, if it has one, or the lease.
     fn holder(&self) -> Option<RawFd> {
         match &self.held {
-            Held::Child(child) => Some(child.pidfd.as_raw_fd()),
+            Held::Child(child) => raw(&child.pidfd),
             Held::Lease(lease) => Some(lease.as_raw_fd()),
             Held::Nothing => None,
         }
@@ -88,10 +90,7 @@ impl Slot {
 
     /// The child that is not reaped.
     pub(super) fn child(&self) -> Option<libc::pid_t> {
-        match &self.held {
-            Held::Child(child) => Some(child.pid),
-            Held::Lease(_) | Held::Nothing => None,
-        }
+        self.held.child()
     }
 }
 
@@ -106,6 +105,16 @@ struct Table {
     free: Option<u32>,
     /// Slots that a child or a lease holds.
     running: usize,
+    few: Few,
+}
+
+/// What became of a connection that a door has entered.
+pub(super) enum Entered {
+    Quietly,
+    /// The control thread should be told: of a lifetime, of something that is not watched.
+    Tell,
+    /// Its child has ended already. If it was greeted it has a slot, for the greeting alone; else it has none.
+    Ended(End),
 }
 
 /// All slots in use, and the poll that watches their descriptors.
@@ -132,21 +141,42 @@ impl Slots {
         })
     }
 
-    /// Enters a connection that was just delivered. Gives `true` if the control thread should be told (of a lifetime, of a failed watch).
+    /// The doors' children, of which [`Slots::ended`] hears.
+    pub(super) fn know(&self, newborn: Arc<Newborn>) {
+        self.table().few.know(newborn);
+    }
+
+    /// Enters a connection that was just delivered; `newborn` is its door's.
     pub(super) fn enter(
         &self,
         user: User,
-        held: Held,
+        mut held: Held,
         greeting: Option<OwnedFd>,
         began: Duration,
         lifetime: Option<Duration>,
-    ) -> bool {
+        newborn: Option<&Newborn>,
+    ) -> Entered {
         let events = match &held {
             Held::Child(_) => libc::EPOLLIN,
             // Its hang-up is reported in any case; what a backend writes into it is nothing to us.
             Held::Lease(_) | Held::Nothing => 0,
         };
-        let greeting_fd = greeting.as_ref().map(|greeting| greeting.as_raw_fd());
+        let greeting_fd = raw(&greeting);
+        let mut table = self.table();
+        let mut spare = None;
+        let mut ended = None;
+        if let (Held::Child(child), Some(newborn)) = (&mut held, newborn) {
+            ended = table.few.born(child.pid, newborn);
+            if !table.few.each() {
+                spare = child.pidfd.take();
+            }
+        }
+        if ended.is_some() {
+            held = Held::Nothing;
+        }
+        if let (Some(end), None) = (ended, &greeting) {
+            return Entered::Ended(end);
+        }
         let slot = Slot {
             user,
             began,
@@ -156,10 +186,15 @@ impl Slots {
             condemned: false,
             released: false,
         };
-        let holder = slot.holder();
-        let key = self.table().insert(slot);
+        let (holder, child) = (slot.holder(), slot.child());
+        let key = table.insert(slot);
+        let mut tell = match child.filter(|_| holder.is_none()) {
+            Some(pid) => table.few.add(pid, key),
+            None => false,
+        };
+        drop(table);
+        drop(spare);
         // The greeting first: after the holder's end nobody would add it any more. An edge comes with each read of the client's.
-        let mut tell = false;
         if let Some(fd) = greeting_fd {
             tell |= !self.watch(
                 fd,
@@ -167,17 +202,82 @@ impl Slots {
                 Event::token(key, GREETING),
             );
         }
+        if let Some(end) = ended {
+            return Entered::Ended(end);
+        }
         if let Some(lifetime) = lifetime {
             let mut lifetimes = lock(&self.lifetimes);
             tell |= lifetimes.is_empty();
             lifetimes.push_back((began + lifetime, key));
             self.sweep(&mut lifetimes);
         }
-        // Once: the file of a closed pidfd can live on in a child that is just being created, and would be reported without end.
         if let Some(fd) = holder {
-            tell |= !self.watch(fd, events | libc::EPOLLONESHOT, Event::token(key, HELD));
+            tell |= !self.watch_holder(fd, events, key);
         }
-        tell
+        if tell {
+            Entered::Tell
+        } else {
+            Entered::Quietly
+        }
+    }
+
+    /// Once: the file of a closed pidfd can live on in a child that is just being created, and would be reported without end.
+    fn watch_holder(&self, fd: RawFd, events: libc::c_int, key: Key) -> bool {
+        self.watch(fd, events | libc::EPOLLONESHOT, Event::token(key, HELD))
+    }
+
+    /// A door's child has become nothing.
+    pub(super) fn stillborn(&self, newborn: &Newborn) {
+        self.table().few.stillborn(newborn);
+    }
+
+    /// A child was reaped; gives its slot, unless its door has still to enter it, and is then told.
+    pub(super) fn ended(&self, pid: libc::pid_t, end: End) -> Option<Key> {
+        self.table().few.ended(pid, end)
+    }
+
+    /// Whether children are without a watch that should have one.
+    pub(super) fn should_watch_each(&self) -> bool {
+        self.table().few.should_watch_each()
+    }
+
+    /// From now on each child has a pidfd that is watched; gives those that have none yet.
+    pub(super) fn watch_each(&self) -> Vec<(libc::pid_t, Key)> {
+        self.table().few.watch_each()
+    }
+
+    /// A child that should be watched and cannot be now.
+    pub(super) fn leave_unwatched(&self, pid: libc::pid_t, key: Key) {
+        self.table().few.add(pid, key);
+    }
+
+    /// Watches a child that had no pidfd.
+    pub(super) fn watch_child(&self, key: Key, pidfd: OwnedFd) {
+        let fd = pidfd.as_raw_fd();
+        let kept = self.with(key, |slot| match &mut slot.held {
+            Held::Child(child) => child.pidfd = Some(pidfd),
+            Held::Lease(_) | Held::Nothing => {}
+        });
+        if kept.is_some() {
+            self.watch_holder(fd, libc::EPOLLIN, key);
+        }
+    }
+
+    /// From now on children are asked for together; none has a pidfd any more. For few children: it walks the whole table.
+    pub(super) fn watch_together(&self) {
+        let children = self.with_child();
+        let mut table = self.table();
+        let pidfds = children
+            .iter()
+            .filter_map(|(key, _)| match &mut table.slot(*key)?.held {
+                Held::Child(child) => child.pidfd.take(),
+                Held::Lease(_) | Held::Nothing => None,
+            });
+        let pidfds: Vec<OwnedFd> = pidfds.collect();
+        let children = children.into_iter().map(|(key, pid)| (pid, key));
+        table.few.watch_together(children.collect());
+        drop(table);
+        pidfds.into_iter().for_each(|pidfd| self.unwatch(pidfd));
     }
 
     /// Drops the lifetimes of children that ended before, once those are the most: a long lifetime would keep one of every child since.
@@ -231,11 +331,16 @@ impl Slots {
         }
     }
 
-    /// Closes the copy of a greeted connection. The poll must be told: it goes by the open file, which the child holds as well, and would
+    /// Closes what was watched, such as the copy of a greeted connection. The poll must be told: it goes by the open file, which the child holds as well, and would
     /// wake the control thread at each read of the client's for as long as the child runs.
-    pub(super) fn unwatch(&self, greeting: OwnedFd) {
+    pub(super) fn unwatch(&self, watched: OwnedFd) {
         // Not there if it never was (see `unwatched`).
-        let _ = self.poll.delete(&greeting);
+        let _ = self.poll.delete(&watched);
+    }
+
+    /// Stops watching a descriptor of the control thread.
+    pub(super) fn unwatch_own(&self, descriptor: BorrowedFd<'_>) -> nix::Result<()> {
+        self.poll.delete(descriptor)
     }
 
     /// Watches a descriptor of the control thread; it comes back as [`Event::Own`] with `number`.
@@ -272,6 +377,7 @@ impl Slots {
         {
             slot.ended = true;
             table.running = table.running.saturating_sub(1);
+            table.few.forget(key);
         }
     }
 
@@ -389,7 +495,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::spawn::Child;
+    use crate::sys::spawn::Noted;
 
     fn slot(user: u32) -> Slot {
         Slot {
@@ -417,11 +523,12 @@ mod tests {
     /// A child that nobody can watch: epoll takes no plain file.
     fn unwatchable(slots: &Slots, lifetime: Option<Duration>) -> Key {
         let file = || OwnedFd::from(std::fs::File::open("/proc/self/exe").unwrap());
-        let child = Held::Child(Child {
+        slots.watch_each();
+        let child = Held::Child(Noted {
             pid: 1,
-            pidfd: file(),
+            pidfd: Some(file()),
         });
-        slots.enter(Some(1), child, Some(file()), Duration::ZERO, lifetime);
+        slots.enter(Some(1), child, Some(file()), Duration::ZERO, lifetime, None);
         slots.with_child().pop().unwrap().0
     }
 

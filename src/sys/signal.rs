@@ -74,6 +74,17 @@ pub(crate) fn set_up() -> io::Result<SignalFd> {
     )?)
 }
 
+/// Blocks SIGCHLD in this thread, and in those that it starts from now on, and returns a descriptor that is readable when a child has ended
+/// since it was read last, however many have.
+pub(crate) fn ends_of_children() -> io::Result<SignalFd> {
+    let set = SigSet::from(Signal::SIGCHLD);
+    pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&set), None)?;
+    Ok(SignalFd::with_flags(
+        &set,
+        SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK,
+    )?)
+}
+
 /// Every signal at its default: for a program that takes this process over, and for a process that waits for its children.
 pub(crate) fn all_default() -> io::Result<()> {
     (1..=64).try_for_each(|number| reset(number).map(drop))

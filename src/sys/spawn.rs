@@ -11,6 +11,7 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::ptr;
+use std::sync::atomic::AtomicI32;
 
 /// The memory on which a child runs from clone to exec; each door has one, used by one child at a time.
 pub(crate) struct Stack {
@@ -91,6 +92,14 @@ pub(crate) struct Child {
     pub(crate) pidfd: OwnedFd,
 }
 
+/// A child whose pid was noted before it ran.
+#[derive(Debug)]
+pub(crate) struct Noted {
+    pub(crate) pid: libc::pid_t,
+    /// As in [`Child`], where one was wanted.
+    pub(crate) pidfd: Option<OwnedFd>,
+}
+
 /// Why there is no child.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -134,6 +143,24 @@ pub(crate) fn spawn(stack: &mut Stack, job: Job<'_>) -> Result<Child, Failure> {
     start(stack, job, Origin::Doorward)
 }
 
+/// The same, with the child's pid in `note` before the child does anything: however early it ends, who reaps it can know it. It has a pidfd
+/// if one is wanted: to make and to close one costs a tenth of a connection.
+pub(crate) fn spawn_noted(
+    stack: &mut Stack,
+    job: Job<'_>,
+    note: &AtomicI32,
+    wants_pidfd: bool,
+) -> Result<Noted, Failure> {
+    let flags = if wants_pidfd { libc::CLONE_PIDFD } else { 0 };
+    create(
+        stack,
+        job,
+        Origin::Doorward,
+        flags | libc::CLONE_CHILD_SETTID,
+        note.as_ptr(),
+    )
+}
+
 /// The same from any process, whatever handlers, ignored signals and inheritable descriptors it has: the child loses them all.
 ///
 /// Its table is a copy of the whole one in which the numbers from `low` are close-on-exec, so that each `from` may stand anywhere.
@@ -153,6 +180,24 @@ pub(crate) fn spawn_from_anywhere(stack: &mut Stack, job: Job<'_>) -> Result<Chi
 }
 
 fn start(stack: &mut Stack, job: Job<'_>, origin: Origin) -> Result<Child, Failure> {
+    match create(stack, job, origin, libc::CLONE_PIDFD, ptr::null_mut())? {
+        Noted {
+            pid,
+            pidfd: Some(pidfd),
+        } => Ok(Child { pid, pidfd }),
+        // The kernel has no success without it.
+        Noted { pidfd: None, .. } => Err(Failure::NoProcess(io::ErrorKind::Unsupported.into())),
+    }
+}
+
+/// `flags` may have CLONE_PIDFD, and CLONE_CHILD_SETTID with a `note` that outlives the child's exec.
+fn create(
+    stack: &mut Stack,
+    job: Job<'_>,
+    origin: Origin,
+    flags: libc::c_int,
+    note: *mut libc::pid_t,
+) -> Result<Noted, Failure> {
     let argv = job.argv.seal().as_ptr();
     let envp = job.envp.seal().as_ptr();
     let pid_text = job
@@ -173,11 +218,11 @@ fn start(stack: &mut Stack, job: Job<'_>, origin: Origin) -> Result<Child, Failu
         at_exec: false,
     };
     let mut pidfd: libc::c_int = -1;
-    let flags =
-        libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES | libc::CLONE_PIDFD | libc::SIGCHLD;
+    let flags = flags | libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES | libc::SIGCHLD;
     // SAFETY: `child` runs on `stack`, which is ours, large enough for its few frames, and not in use; CLONE_VFORK keeps this thread, and so
     // everything that `shared` points to, in place until the child has execed or exited; `child` neither unwinds nor returns nor
-    // allocates. With CLONE_PIDFD the kernel stores a new descriptor, owned by nobody else, through the fifth argument.
+    // allocates. With CLONE_PIDFD the kernel stores a new descriptor, owned by nobody else, through the fifth argument; with CLONE_CHILD_SETTID
+    // a pid through the seventh, when the child begins to run, while the caller lends it.
     let pid = unsafe {
         libc::clone(
             child,
@@ -185,17 +230,19 @@ fn start(stack: &mut Stack, job: Job<'_>, origin: Origin) -> Result<Child, Failu
             flags,
             (&raw mut shared).cast(),
             &raw mut pidfd,
+            ptr::null_mut::<libc::c_void>(),
+            note,
         )
     };
     if pid == -1 {
         return Err(Failure::NoProcess(io::Error::last_os_error()));
     }
-    // SAFETY: clone succeeded, so `pidfd` is open and ours.
-    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    // SAFETY: clone succeeded and has stored a number, so `pidfd` is open and ours.
+    let pidfd = (pidfd != -1).then(|| unsafe { OwnedFd::from_raw_fd(pidfd) });
     // SAFETY: a plain read; volatile because it was written by another process behind the compiler's back.
     let error = unsafe { ptr::read_volatile(&raw const shared.error) };
     if error == 0 {
-        return Ok(Child { pid, pidfd });
+        return Ok(Noted { pid, pidfd });
     }
     // The child is gone already or about to be (it exits right after writing the error); nobody else knows of it.
     let mut status = 0;

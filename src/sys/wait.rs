@@ -53,17 +53,25 @@ pub(crate) enum Change {
 /// # Errors
 /// `ECHILD`: there is no child.
 pub(crate) fn next_change() -> io::Result<Option<(libc::pid_t, Change)>> {
+    next(libc::WEXITED | libc::WSTOPPED)
+}
+
+/// The same of ends alone: reaps a child, whichever it is. The kernel looks through all that there are.
+///
+/// # Errors
+/// As [`next_change`].
+pub(crate) fn reap_any() -> io::Result<Option<(libc::pid_t, End)>> {
+    Ok(match next(libc::WEXITED)? {
+        Some((pid, Change::Ended(end))) => Some((pid, end)),
+        Some((_, Change::Stopped(_))) | None => None,
+    })
+}
+
+fn next(flags: libc::c_int) -> io::Result<Option<(libc::pid_t, Change)>> {
     // SAFETY: an all-zero siginfo is a valid one; the kernel fills at most its size.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
     // SAFETY: `info` is a whole siginfo; the pid means nothing with P_ALL, and with WNOHANG the call does not wait.
-    cvt(unsafe {
-        libc::waitid(
-            libc::P_ALL,
-            0,
-            &raw mut info,
-            libc::WEXITED | libc::WSTOPPED | libc::WNOHANG,
-        )
-    })?;
+    cvt(unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, flags | libc::WNOHANG) })?;
     // SAFETY: after waitid the fields of SIGCHLD are set, or all still zero where nothing has changed.
     let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
     if pid == 0 {
