@@ -40,7 +40,7 @@ pub(crate) enum Answer {
 }
 
 /// The peer as the rules see it. An id that is unmapped is `None`, and matches no `self` and no number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Asker {
     pub uid: Option<u32>,
     pub gid: Option<u32>,

@@ -233,3 +233,158 @@ impl Drop for SetOnDrop<'_> {
         self.0.store(true, Ordering::Release);
     }
 }
+
+/// Waits until what is changed from now on has a later ctime than what was changed before: coarse clocks tick.
+fn wait_for_tick(tree: &Tree) {
+    let clock = tree.path("clock");
+    let changed = || {
+        fs::write(&clock, "").unwrap();
+        let stat = nix::sys::stat::stat(&clock).unwrap();
+        (stat.st_ctime, stat.st_ctime_nsec)
+    };
+    let before = changed();
+    while changed() == before {}
+}
+
+/// Rules that take everything for settled; `None`, said aloud, where nothing is remembered.
+fn remembering(tree: &Tree) -> Option<RuleTree> {
+    wait_for_tick(tree);
+    let mut rules = tree.open();
+    if !rules.remember_at_once() {
+        eprintln!("SKIPPED, needs a local file system for temporary files");
+        return None;
+    }
+    Some(rules)
+}
+
+#[test]
+fn an_answer_is_remembered_and_every_change_that_it_rests_on_counts_at_once() {
+    type Change = (&'static str, fn(&Tree), fn(&Answer) -> bool);
+    fn is_old(answer: &Answer) -> bool {
+        matches!(answer, Answer::Allow(grant) if grant.env == [variable("V", Some("old"))] && grant.exec.is_none())
+    }
+    fn has_failed(answer: &Answer) -> bool {
+        matches!(answer, Answer::Failed(_))
+    }
+    let changes: [Change; 13] = [
+        ("nothing", |_| (), is_old),
+        (
+            "a deny beside allow",
+            |tree| fs::write(tree.path("rules/uid/1/deny"), "").unwrap(),
+            is_old,
+        ),
+        (
+            "no allow",
+            |tree| fs::remove_file(tree.path("rules/uid/1/allow")).unwrap(),
+            |answer| *answer == Answer::NoRule,
+        ),
+        (
+            "deny in its place",
+            |tree| {
+                let key = tree.path("rules/uid/1");
+                fs::rename(key.join("allow"), key.join("deny")).unwrap();
+            },
+            |answer| *answer == Answer::Deny("uid/1".into()),
+        ),
+        (
+            "an allow that everybody can write",
+            |tree| set_mode(&tree.path("rules/uid/1/allow"), 0o666),
+            has_failed,
+        ),
+        (
+            "a key that everybody can write",
+            |tree| set_mode(&tree.path("rules/uid/1"), 0o777),
+            has_failed,
+        ),
+        (
+            "a branch that everybody can write",
+            |tree| set_mode(&tree.path("rules/uid"), 0o777),
+            has_failed,
+        ),
+        (
+            "a directory that everybody can write",
+            |tree| set_mode(&tree.rules(), 0o777),
+            has_failed,
+        ),
+        (
+            "another value",
+            |tree| fs::write(tree.path("rules/uid/1/env/V"), "new").unwrap(),
+            |answer| matches!(answer, Answer::Allow(grant) if grant.env == [variable("V", Some("new"))]),
+        ),
+        (
+            "another variable",
+            |tree| fs::write(tree.path("rules/uid/1/env/W"), "").unwrap(),
+            |answer| matches!(answer, Answer::Allow(grant) if grant.env.len() == 2),
+        ),
+        (
+            "a script",
+            |tree| fs::write(tree.path("rules/uid/1/exec"), "x").unwrap(),
+            |answer| matches!(answer, Answer::Allow(grant) if grant.exec == Some(b"x".to_vec())),
+        ),
+        (
+            "another branch",
+            |tree| fs::rename(tree.path("rules/uid"), tree.path("rules/was")).unwrap(),
+            |answer| *answer == Answer::NoRule,
+        ),
+        (
+            "no directory",
+            |tree| fs::rename(tree.rules(), tree.path("was")).unwrap(),
+            has_failed,
+        ),
+    ];
+    for (what, change, is_right) in changes {
+        let tree = Tree::new()
+            .file("rules/uid/1/allow", "")
+            .file("rules/uid/1/env/V", "old");
+        let Some(rules) = remembering(&tree) else {
+            return;
+        };
+        for remembered in [0, 1, 1] {
+            assert!(is_old(&rules.judge(&asker(1))));
+            assert_eq!(rules.remembered(), remembered);
+        }
+        wait_for_tick(&tree);
+        change(&tree);
+        for _ in 0..3 {
+            let answer = rules.judge(&asker(1));
+            assert!(is_right(&answer), "{what}: {answer:?}");
+        }
+    }
+}
+
+#[test]
+fn what_was_changed_just_now_or_is_a_link_is_read_each_time() {
+    let tree = Tree::new().file("rules/uid/1/allow", "");
+    let rules = tree.open();
+    for _ in 0..3 {
+        granted(rules.judge(&asker(1)));
+        assert_eq!(rules.remembered(), 0);
+    }
+
+    let tree = Tree::new()
+        .file("rules/uid/1/deny", "")
+        .link("rules/uid/2", "1");
+    let Some(rules) = remembering(&tree) else {
+        return;
+    };
+    for _ in 0..3 {
+        assert_eq!(rules.judge(&asker(2)), Answer::Deny("uid/2".into()));
+        assert_eq!(rules.remembered(), 0);
+    }
+    assert_eq!(rules.judge(&asker(1)), Answer::Deny("uid/1".into()));
+    assert_eq!(rules.remembered(), 1);
+}
+
+#[test]
+fn there_is_an_end_to_what_is_remembered() {
+    let tree = Tree::new().file("rules/uid/default/deny", "");
+    let Some(rules) = remembering(&tree) else {
+        return;
+    };
+    let mut most = 0;
+    for uid in 100_000..103_000 {
+        assert_eq!(rules.judge(&asker(uid)), Answer::Deny("uid/default".into()));
+        most = most.max(rules.remembered());
+    }
+    assert_eq!(most, 1024);
+}

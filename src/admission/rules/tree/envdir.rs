@@ -33,9 +33,9 @@ pub(super) fn read(key: Site<'_>) -> Result<Option<Vec<Change>>, Trouble> {
     let changes = names.and_then(|names| {
         read_all(
             Site {
-                trust: key.trust,
                 dir: entries.as_fd(),
                 path: &env.path,
+                ..key
             },
             names,
         )

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::fcntl::OFlag;
 use nix::unistd::AccessFlags;
 
+use super::memory::Seen;
 use super::place::{Place, Site};
 use super::root::Root;
 use super::{Trouble, envdir, text};
@@ -32,9 +33,12 @@ enum Branch {
 }
 
 impl<'a> Scan<'a> {
-    pub(super) fn new(trust: Trust, root: &'a Root) -> Scan<'a> {
+    pub(super) fn new(trust: Trust, root: &'a Root, seen: Option<&'a Seen>) -> Scan<'a> {
         Scan {
-            site: root.site(trust),
+            site: Site {
+                seen,
+                ..root.site(trust)
+            },
             uid: None,
             gid: None,
         }
@@ -90,9 +94,9 @@ impl Branch {
             Branch::Linked(dir) => {
                 let path = site.path_of(name);
                 let site = Site {
-                    trust: site.trust,
                     dir: dir.as_fd(),
                     path: &path,
+                    ..site
                 };
                 record_at(site, leaf)
             }
@@ -124,9 +128,9 @@ fn record_at(site: Site<'_>, path: &[u8]) -> Result<Option<Record>, Trouble> {
     let key = Key {
         place: &place,
         site: Site {
-            trust: site.trust,
             dir: dir.as_fd(),
             path: &shown,
+            ..site
         },
     };
     key.record()

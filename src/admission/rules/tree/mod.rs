@@ -6,6 +6,7 @@
 mod envdir;
 mod key;
 mod list;
+mod memory;
 mod place;
 mod root;
 mod text;
@@ -19,7 +20,8 @@ use nix::unistd::{getegid, geteuid};
 use super::{Answer, Asker, Record};
 use crate::admission::trust::{Fault, Trust, escaped};
 use key::Scan;
-use root::Directory;
+use memory::Seen;
+use root::{Directory, Root};
 
 /// How often a tree is read again because it changed meanwhile, before the answer is "failed".
 const ROUNDS: usize = 3;
@@ -65,17 +67,14 @@ impl RuleTree {
     fn check_readable(&self) -> Result<(), Fault> {
         let root = self.directory.current(self.trust)?;
         root.check_readable(self.trust)?;
-        Scan::new(self.trust, &root).check_readable()
+        Scan::new(self.trust, &root, None).check_readable()
     }
 
     /// Decides about one peer by what the directory holds now. It never waits for anybody (a FIFO, a lock held
     /// across a system call); a directory that changes while it is read is read again, three times at most.
     pub(crate) fn judge(&self, who: &Asker) -> Answer {
-        match self.in_rounds(|| self.read(who)) {
-            Ok(Some(answer)) => answer,
-            Ok(None) => Answer::NoRule,
-            Err(cause) => Answer::Failed(cause),
-        }
+        self.in_rounds(|| self.answer(who))
+            .unwrap_or_else(Answer::Failed)
     }
 
     /// Every name that may be a key, `A/B`, sorted; a hidden one is none.
@@ -97,6 +96,24 @@ impl RuleTree {
         })
     }
 
+    /// Takes everything for settled, however lately it was changed; gives whether answers are remembered here at all.
+    #[cfg(test)]
+    pub(super) fn remember_at_once(&mut self) -> bool {
+        self.directory.remember_at_once();
+        self.current_root().memory().is_local()
+    }
+
+    /// How many answers are.
+    #[cfg(test)]
+    pub(super) fn remembered(&self) -> usize {
+        self.current_root().memory().answers()
+    }
+
+    #[cfg(test)]
+    fn current_root(&self) -> std::sync::Arc<Root> {
+        self.directory.current(self.trust).unwrap()
+    }
+
     fn in_rounds<T>(&self, read: impl Fn() -> Result<T, Trouble>) -> Result<T, String> {
         for _ in 0..ROUNDS {
             match read() {
@@ -109,15 +126,28 @@ impl RuleTree {
         Err(format!("{name} changes again and again while it is read"))
     }
 
-    fn read(&self, who: &Asker) -> Result<Option<Answer>, Trouble> {
+    /// The answer of before, if everything that it rests on is as it was; else what is read now.
+    fn answer(&self, who: &Asker) -> Result<Answer, Trouble> {
         let root = self.directory.current(self.trust)?;
-        let mut scan = Scan::new(self.trust, &root);
+        if let Some(answer) = root.recall(who) {
+            return Ok(answer);
+        }
+        let seen = root.seen();
+        let answer = self.read(&root, seen.as_ref(), who)?;
+        if let Some(seen) = seen {
+            root.keep(who, &answer, seen);
+        }
+        Ok(answer)
+    }
+
+    fn read(&self, root: &Root, seen: Option<&Seen>, who: &Asker) -> Result<Answer, Trouble> {
+        let mut scan = Scan::new(self.trust, root, seen);
         for key in who.keys(self.self_uid, self.self_gid) {
             if let Some(record) = scan.ask(&key)? {
-                return Ok(Some(record.answer(&key)));
+                return Ok(record.answer(&key));
             }
         }
-        Ok(None)
+        Ok(Answer::NoRule)
     }
 }
 

@@ -9,6 +9,7 @@ use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 use nix::unistd::{AccessFlags, faccessat};
 
+use super::memory::Seen;
 use crate::admission::trust::{Fault, Trust, kind, uninterrupted};
 
 /// A trusted directory of the tree, in which names are looked up.
@@ -18,6 +19,8 @@ pub(super) struct Site<'a> {
     pub(super) dir: BorrowedFd<'a>,
     /// Its path, for messages.
     pub(super) path: &'a [u8],
+    /// What is to be noted of everything that is found.
+    pub(super) seen: Option<&'a Seen>,
 }
 
 /// What stands at a name: trusted, and no link.
@@ -52,15 +55,22 @@ impl<'a> Site<'a> {
             return Ok(None);
         };
         let place = if kind(&stat) == SFlag::S_IFLNK {
+            if let Some(seen) = self.seen {
+                seen.spoil();
+            }
             let Some(place) = self.follow(name)? else {
                 return Ok(None);
             };
             place
         } else {
             let dir = Holder::Site(self.dir);
+            let path = self.path_of(name);
+            if let Some(seen) = self.seen {
+                seen.note(&path, &stat);
+            }
             Place {
                 stat,
-                path: self.path_of(name),
+                path,
                 name: name.into(),
                 dir,
             }

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags};
@@ -14,13 +15,17 @@ use nix::sys::stat::{FileStat, SFlag, fstatat};
 use nix::sys::time::TimeSpec;
 use nix::unistd::AccessFlags;
 
+use super::memory::{Memory, SETTLED, Seen};
 use super::place::Site;
+use crate::admission::rules::{Answer, Asker};
 use crate::admission::trust::{Fault, Trust, kind, uninterrupted};
 
 /// Where the rules are, and the directory that was found there last.
 #[derive(Debug)]
 pub(super) struct Directory {
     path: PathBuf,
+    /// See [`SETTLED`].
+    settled: Duration,
     found: RwLock<Option<Arc<Root>>>,
 }
 
@@ -30,11 +35,12 @@ pub(super) struct Root {
     fd: OwnedFd,
     name: Vec<u8>,
     identity: Identity,
+    memory: Memory,
 }
 
 /// Tells one state of one directory from another; the open descriptor keeps its number from being used again.
 #[derive(Debug, PartialEq, Eq)]
-struct Identity {
+pub(super) struct Identity {
     device: libc::dev_t,
     inode: libc::ino_t,
     changed: TimeSpec,
@@ -46,8 +52,16 @@ impl Directory {
     pub(super) fn at(dir: &Path) -> io::Result<Directory> {
         Ok(Directory {
             path: std::path::absolute(dir)?,
+            settled: SETTLED,
             found: RwLock::new(None),
         })
+    }
+
+    /// Takes everything for settled, however lately it was changed.
+    #[cfg(test)]
+    pub(super) fn remember_at_once(&mut self) {
+        self.settled = Duration::ZERO;
+        self.found = RwLock::default();
     }
 
     pub(super) fn name(&self) -> &[u8] {
@@ -86,6 +100,7 @@ impl Directory {
         trust.check(&found.stat, || found.path.clone())?;
         let identity = Identity::of(&found.stat);
         Ok(Arc::new(Root {
+            memory: Memory::of(&found.fd, self.settled),
             fd: found.fd,
             name: self.name().to_vec(),
             identity,
@@ -100,7 +115,27 @@ impl Root {
             trust,
             dir: self.fd.as_fd(),
             path: &self.name,
+            seen: None,
         }
+    }
+
+    /// To be filled by a reading whose answer is to be kept.
+    pub(super) fn seen(&self) -> Option<Seen> {
+        self.memory.seen(&self.name)
+    }
+
+    /// The answer that `who` got before, if it still stands.
+    pub(super) fn recall(&self, who: &Asker) -> Option<Answer> {
+        self.memory.recall(self.fd.as_fd(), who)
+    }
+
+    pub(super) fn keep(&self, who: &Asker, answer: &Answer, seen: Seen) {
+        self.memory.keep(&self.identity, who, answer, seen);
+    }
+
+    #[cfg(test)]
+    pub(super) fn memory(&self) -> &Memory {
+        &self.memory
     }
 
     /// May our effective ids list and search it?
@@ -113,11 +148,19 @@ impl Root {
 }
 
 impl Identity {
-    fn of(stat: &FileStat) -> Identity {
+    pub(super) fn of(stat: &FileStat) -> Identity {
         Identity {
             device: stat.st_dev,
             inode: stat.st_ino,
             changed: TimeSpec::new(stat.st_ctime, stat.st_ctime_nsec),
         }
+    }
+    pub(super) fn is_on_device_of(&self, other: &Identity) -> bool {
+        self.device == other.device
+    }
+
+    /// Whether the last change was before `time`, which counts from 1970.
+    pub(super) fn changed_before(&self, time: Duration) -> bool {
+        Duration::from(self.changed) < time
     }
 }
