@@ -33,7 +33,7 @@ impl Control {
     }
 
     /// From now on each child is watched by itself: there are many, or one must not be reaped when it ends, or other children than the
-    /// doors' are about. What cannot be watched now is tried again soon.
+    /// doors' are about. For whom there is no descriptor now is asked for alone, and tried again soon.
     pub(super) fn watch_each(&mut self) {
         if let Some(ends) = &self.ends
             && !std::mem::replace(&mut self.watches_each, true)
@@ -45,7 +45,10 @@ impl Control {
             // Only this thread reaps, so the number is still the child's.
             match sys::process::open(pid) {
                 Ok(pidfd) => slots.watch_child(key, pidfd),
-                Err(_) => slots.leave_unwatched(pid, key),
+                Err(_) => {
+                    slots.leave_unwatched(pid, key);
+                    self.end_event(key);
+                }
             }
         }
     }

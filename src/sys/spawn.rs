@@ -288,7 +288,11 @@ fn become_program(shared: &mut Shared<'_>) -> libc::c_int {
     for &(from, to) in shared.places {
         // SAFETY: numbers only; the table is this process's own. The copy is not close-on-exec.
         if unsafe { libc::dup2(from, to) } == -1 {
-            return errno();
+            // `from` is open: it is `to` that is beyond the limit, for which dup2(2) has the same word.
+            return match errno() {
+                libc::EBADF => libc::EMFILE,
+                other => other,
+            };
         }
     }
     if let Some(limit) = &shared.nofile {

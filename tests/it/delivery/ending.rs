@@ -41,6 +41,81 @@ fn the_end_line_has_the_seconds_that_the_child_ran() {
     assert!((0.3..10.0).contains(&seconds), "{line}");
 }
 
+/// Every child has its `end` line, with the pid of its `allow` line, after it, and no slot is left.
+#[track_caller]
+fn assert_all_ended(door: &Served, count: usize) {
+    eventually("all ends", || door.count_log("doorward: end ") == count);
+    door.wait_slots(0);
+    let log = door.log();
+    let child = |line: &String| {
+        let (_, rest) = line.split_once(" child=")?;
+        Some(rest.split(' ').next()?.to_owned())
+    };
+    let mut running = std::collections::HashSet::new();
+    for line in &log {
+        if line.starts_with("doorward: allow ") {
+            assert!(running.insert(child(line).unwrap()), "{line}");
+        } else if line.starts_with("doorward: end ") {
+            assert!(line.contains(" status=0 "), "{line}");
+            assert!(running.remove(&child(line).unwrap()), "{line}");
+        }
+    }
+    assert!(running.is_empty(), "{running:?}");
+}
+
+#[test]
+fn children_that_end_before_their_doors_know_of_them_are_accounted_for() {
+    let door = Door::new().args(["-v"]).serve(["true"]);
+    // More clients than doors, and all of them at once, again and again.
+    let (rounds, clients) = (20, 50);
+    for _ in 0..rounds {
+        let clients: Vec<Client> = (0..clients).map(|_| door.connect()).collect();
+        for mut client in clients {
+            client.assert_closed();
+        }
+    }
+    assert_all_ended(&door, rounds * clients);
+}
+
+#[test]
+fn children_are_accounted_for_while_they_become_many_and_few_again() {
+    let door = probing(Door::new().args(["-v"]), ["echo", "6", "7"]);
+    let before = door.fds().len();
+    let mut count = 0;
+    for many in [70, 10, 100, 20, 65, 64, 200] {
+        let mut clients: Vec<Client> = (0..many).map(|_| door.connect()).collect();
+        count += clients.len();
+        for client in &mut clients {
+            client.send(b"x");
+            assert_eq!(client.read_exactly(1), b"x");
+        }
+        // A few of them stay over the next change.
+        while clients.len() > 5 {
+            clients.pop();
+        }
+        door.wait_slots(5);
+        drop(clients);
+        door.wait_slots(0);
+        eventually("the descriptors of before", || door.fds().len() == before);
+    }
+    assert_all_ended(&door, count);
+}
+
+#[test]
+fn children_that_the_process_had_before_it_was_doorward_are_nobody_s() {
+    let words = "(sleep 0.2; exit 3) & (exit 4) & exec \"$@\"";
+    let door = Door::new()
+        .args(["-v"])
+        .wrap(["sh", "-c", words, "sh"])
+        .serve(["true"]);
+    for _ in 0..10 {
+        door.connect().assert_closed();
+    }
+    eventually("the other to be gone", || door.children().is_empty());
+    door.connect().assert_closed();
+    assert_all_ended(&door, 11);
+}
+
 #[test]
 fn a_child_that_stops_or_goes_on_has_not_ended() {
     let door = probing(Door::new().args(["-v"]), ["echo", "6", "7"]);

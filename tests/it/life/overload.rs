@@ -41,16 +41,17 @@ fn assert_pauses(door: &Served, text: &str) {
     assert!(share < 0.125, "{ticks} ticks in {took:?}");
 }
 
-/// With 3 there is no number for a connection, with 16 there are some, but soon none for a child.
-const NO_DESCRIPTORS: [u64; 2] = [3, 16];
+/// A limit, and how many clients it takes to meet it: with 3 there is no number for a connection; with 16 there are some, and none for
+/// children once they are so many that each needs one.
+const NO_DESCRIPTORS: [(u64, usize); 2] = [(3, 30), (16, 100)];
 
 #[test]
 fn full_descriptor_table_pauses_the_service() {
-    for few in NO_DESCRIPTORS {
+    for (few, many) in NO_DESCRIPTORS {
         let mut door = Door::new().serve(echo());
         let mut before = served(door.connect());
         let limit = raw::set_limit(door.pid(), libc::RLIMIT_NOFILE, soft(few));
-        let clients: Vec<_> = (0..30).map(|_| door.connect()).collect();
+        let clients: Vec<_> = (0..many).map(|_| door.connect()).collect();
 
         assert_pauses(&door, "Too many open files (os error 24); pausing 50 ms");
 
@@ -90,10 +91,10 @@ fn stopping_works_with_a_full_descriptor_table_on_an_inherited_socket() {
 
 #[test]
 fn stopping_works_with_a_full_descriptor_table_on_an_own_socket() {
-    for few in NO_DESCRIPTORS {
+    for (few, many) in NO_DESCRIPTORS {
         let mut door = Door::new().args(["--grace", "0.3"]).serve(echo());
         raw::set_limit(door.pid(), libc::RLIMIT_NOFILE, soft(few));
-        let _clients: Vec<_> = (0..30).map(|_| door.connect()).collect();
+        let _clients: Vec<_> = (0..many).map(|_| door.connect()).collect();
         door.wait_log("Too many open files (os error 24); pausing 50 ms");
         assert!(door.stop().success());
         assert!(!door.socket().exists());
