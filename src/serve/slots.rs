@@ -265,17 +265,16 @@ impl Slots {
 
     /// From now on children are asked for together; none has a pidfd any more. For few children: it walks the whole table.
     pub(super) fn watch_together(&self) {
-        let children = self.with_child();
         let mut table = self.table();
-        let pidfds = children
-            .iter()
-            .filter_map(|(key, _)| match &mut table.slot(*key)?.held {
-                Held::Child(child) => child.pidfd.take(),
-                Held::Lease(_) | Held::Nothing => None,
-            });
-        let pidfds: Vec<OwnedFd> = pidfds.collect();
-        let children = children.into_iter().map(|(key, pid)| (pid, key));
-        table.few.watch_together(children.collect());
+        let mut children = Vec::new();
+        let mut pidfds = Vec::new();
+        for (key, slot) in table.taken() {
+            if let Held::Child(child) = &mut slot.held {
+                children.push((child.pid, key));
+                pidfds.extend(child.pidfd.take());
+            }
+        }
+        table.few.watch_together(children);
         drop(table);
         pidfds.into_iter().for_each(|pidfd| self.unwatch(pidfd));
     }
@@ -398,23 +397,11 @@ impl Slots {
 
     /// All slots with a child that is not reaped. For the end of the service: it walks the whole table.
     pub(super) fn with_child(&self) -> Vec<(Key, libc::pid_t)> {
-        let table = self.table();
-        let keys =
-            table
-                .entries
-                .iter()
-                .enumerate()
-                .filter_map(|(index, (stamp, entry))| match entry {
-                    Entry::Taken(slot) => Some((
-                        Key {
-                            index: u32::try_from(index).ok()?,
-                            stamp: *stamp,
-                        },
-                        slot.child()?,
-                    )),
-                    Entry::Free { .. } => None,
-                });
-        keys.collect()
+        let mut table = self.table();
+        let children = table
+            .taken()
+            .filter_map(|(key, slot)| Some((key, slot.child()?)));
+        children.collect()
     }
 
     /// The lifetime that ends first.
@@ -467,6 +454,21 @@ impl Table {
         let index = u32::try_from(self.entries.len()).unwrap_or(u32::MAX >> KIND_BITS);
         self.entries.push((1, Entry::Taken(slot)));
         Key { index, stamp: 1 }
+    }
+
+    /// All slots that are taken.
+    fn taken(&mut self) -> impl Iterator<Item = (Key, &mut Slot)> {
+        let entries = self.entries.iter_mut().enumerate();
+        entries.filter_map(|(index, (stamp, entry))| match entry {
+            Entry::Taken(slot) => Some((
+                Key {
+                    index: u32::try_from(index).ok()?,
+                    stamp: *stamp,
+                },
+                slot,
+            )),
+            Entry::Free { .. } => None,
+        })
     }
 
     fn slot(&mut self, key: Key) -> Option<&mut Slot> {
