@@ -4,29 +4,30 @@
 //! then 256 hash tables; every number 32 bits, little-endian.
 #![forbid(unsafe_code)]
 
+use super::rules::Verdict;
 use anyhow::{Context, Result};
 use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::Path;
 
-/// Admits, with nothing in the environment and no other program.
-const ALLOW: &[u8] = b"A\0\0\0\0";
 const TABLES: u32 = 256;
 
-/// A database of so many records, all of which allow: `uid/UID`, and users that nobody is.
-pub fn write_rules(path: &Path, records: u32, uid: u32) -> Result<()> {
+/// A database of these rules.
+pub fn write(
+    path: &Path,
+    rules: impl IntoIterator<Item = (impl AsRef<str>, Verdict)>,
+) -> Result<()> {
     let mut file = BufWriter::new(File::create(path)?);
     file.write_all(&[0; 8 * TABLES as usize])?;
     let mut position = 8 * TABLES;
     let mut tables = vec![Vec::new(); TABLES as usize];
-    let others = (1..records).map(|other| 4_000_000 + other);
-    for uid in others.chain([uid]) {
-        let key = format!("uid/{uid}");
-        let hash = hash(key.as_bytes());
+    for (key, verdict) in rules {
+        let key = key.as_ref().as_bytes();
+        let hash = hash(key);
         if let Some(table) = tables.get_mut((hash % TABLES) as usize) {
             table.push((hash, position));
         }
-        position += write_record(&mut file, key.as_bytes(), ALLOW)
+        position += write_record(&mut file, key, value(verdict))
             .with_context(|| format!("unable to write {}", path.display()))?;
     }
     let mut header = Vec::new();
@@ -39,6 +40,14 @@ pub fn write_rules(path: &Path, records: u32, uid: u32) -> Result<()> {
     file.seek(SeekFrom::Start(0))?;
     write_pairs(&mut file, &header)?;
     Ok(file.flush()?)
+}
+
+/// What stands behind the key: `A` with the lengths of an environment and of a program's name, or `D`.
+fn value(verdict: Verdict) -> &'static [u8] {
+    match verdict {
+        Verdict::Allow => b"A\0\0\0\0",
+        Verdict::Deny => b"D",
+    }
 }
 
 fn write_record(file: &mut impl Write, key: &[u8], value: &[u8]) -> Result<u32> {

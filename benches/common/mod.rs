@@ -14,6 +14,7 @@ pub mod parts;
 pub mod programs;
 pub mod rate;
 pub mod results;
+pub mod rules;
 pub mod scratch;
 pub mod server;
 pub mod stats;

@@ -1,11 +1,9 @@
-//! The parts that are made at run time: the smallest child and the floor, built with `cc`, and a directory of rules.
+//! The parts that are built at run time with `cc`: the smallest child and the floor.
 #![forbid(unsafe_code)]
 
 use super::scratch::Scratch;
 use anyhow::{Context, Result, bail};
-use nix::unistd::geteuid;
 use std::ffi::OsString;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -56,16 +54,4 @@ pub fn compile(source: &str, options: &[&str], output: &Path) -> Result<()> {
         bail!("unable to compile {}: {status}", source.display());
     }
     Ok(())
-}
-
-/// Ten entries in the format of the s6 accessrules; ours is found at the second place that is looked at, `uid/N`.
-pub fn write_rules(directory: &Path) -> Result<()> {
-    let others = (0..6).map(|other| format!("uid/{}", 4_000_000 + other));
-    let groups = (0..2).map(|other| format!("gid/{}", 4_000_000 + other));
-    for entry in others.chain(groups).chain([format!("uid/{}", geteuid())]) {
-        fs::create_dir_all(directory.join(&entry))?;
-        fs::write(directory.join(&entry).join("allow"), "")?;
-    }
-    fs::create_dir_all(directory.join("uid/default"))?;
-    Ok(fs::write(directory.join("uid/default/deny"), "")?)
 }

@@ -2,8 +2,9 @@
 #![forbid(unsafe_code)]
 
 use super::common::load::{self, Cell};
-use super::common::parts::{compile, write_rules};
+use super::common::parts::compile;
 use super::common::rate;
+use super::common::rules::write_directory;
 use super::common::scratch::Scratch;
 use super::common::server::Server;
 use super::options::Options;
@@ -27,7 +28,7 @@ impl<'a> Bench<'a> {
             ["s", "rules", "floor", "backend"].map(|name| scratch.join(name));
         compile("handoff/floor.c", &[], &floor)?;
         compile("handoff/backend.c", &[], &backend)?;
-        write_rules(&rules)?;
+        write_directory(&rules)?;
         let generator = std::env::current_exe().context("unable to find the load generator")?;
         let mut rows = rows::all(&Places {
             socket: &socket,

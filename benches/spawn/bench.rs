@@ -3,9 +3,10 @@
 
 use super::common::load::{self, Cell};
 use super::common::page::Page;
-use super::common::parts::{Parts, write_rules};
+use super::common::parts::Parts;
 use super::common::programs;
 use super::common::rate;
+use super::common::rules;
 use super::common::scratch::Scratch;
 use super::common::server::Server;
 use super::common::systemd::Systemd;
@@ -27,6 +28,7 @@ pub struct Bench<'a> {
     generator: PathBuf,
     socket: PathBuf,
     rules: PathBuf,
+    database: PathBuf,
     inside: Option<Inside>,
 }
 
@@ -58,9 +60,11 @@ impl<'a> Bench<'a> {
             generator: std::env::current_exe().context("unable to find the load generator")?,
             socket: scratch.join("s"),
             rules: scratch.join("rules"),
+            database: scratch.join("rules.cdb"),
             inside: None,
         };
-        write_rules(&bench.rules)?;
+        rules::write_directory(&bench.rules)?;
+        rules::write_database(&bench.database)?;
         for peer in peers::processes(&bench.places()) {
             if bench.can_start(&peer, page) {
                 bench.peers.push(peer);
@@ -77,6 +81,7 @@ impl<'a> Bench<'a> {
         Places {
             socket: &self.socket,
             rules: &self.rules,
+            database: &self.database,
             parts: self.parts,
             doorward: self.doorward,
             also: &self.options.shared.also,

@@ -48,7 +48,9 @@ pub fn measure(bench: &Bench, page: &mut Page) -> Vec<Measured> {
 fn is_compared(name: &str) -> bool {
     ROWS.iter().any(|row| name.starts_with(row))
         && !name.contains(" + ")
-        && !name.ends_with("--allow")
+        && !["--allow", "--rules FILE"]
+            .iter()
+            .any(|form| name.ends_with(form))
 }
 
 fn measure_server(bench: &Bench, round: usize, peer: &Peer) -> Result<Measured> {

@@ -43,7 +43,9 @@ pub struct Units {
 /// What the commands need to name.
 pub struct Places<'a> {
     pub socket: &'a Path,
+    /// Ten rules as a directory, and the same as a database.
     pub rules: &'a Path,
+    pub database: &'a Path,
     pub parts: &'a Parts,
     pub doorward: &'a Path,
     /// Other builds of doorward.
@@ -55,9 +57,9 @@ pub fn processes(places: &Places) -> Vec<Peer> {
     let [socket, rules, child] =
         [places.socket, places.rules, &places.parts.child].map(|path| path.display().to_string());
     let mut rows = floor(places, &socket, &child);
-    rows.extend(doorward(DOORWARD, places.doorward, &socket, &rules, &child));
+    rows.extend(doorward(DOORWARD, places.doorward, places));
     for also in places.also {
-        rows.extend(doorward(&also.name, &also.path, &socket, &rules, &child));
+        rows.extend(doorward(&also.name, &also.path, places));
     }
     let s6 = format!("s6-ipcserver -q -c 1000 -C 1000 {socket}");
     let access = format!("s6-ipcserver-access -v0 -i {rules}");
@@ -110,11 +112,20 @@ fn floor(places: &Places, socket: &str, child: &str) -> Vec<Peer> {
         .into()
 }
 
-fn doorward(name: &str, program: &Path, socket: &str, rules: &str, child: &str) -> [Peer; 2] {
-    let program = program.display();
+/// One build of doorward with each form of rules; the second and the third hold the same ten.
+fn doorward(name: &str, program: &Path, places: &Places) -> [Peer; 3] {
+    let [program, socket, rules, database, child] = [
+        program,
+        places.socket,
+        places.rules,
+        places.database,
+        &places.parts.child,
+    ]
+    .map(Path::display);
     [
         ("--allow", "--allow all"),
-        ("--rules", &format!("--rules {rules}")),
+        ("--rules DIR", &format!("--rules {rules}")),
+        ("--rules FILE", &format!("--rules {database}")),
     ]
     .map(|(kind, admission)| {
         let command =
@@ -196,7 +207,7 @@ pub fn with_database(places: &Places, file: &Path, records: &str) -> [Peer; 2] {
         [places.socket, &places.parts.child, places.doorward, file].map(Path::display);
     [
         process(
-            &format!("{DOORWARD} --rules, {records} records"),
+            &format!("{DOORWARD} --rules FILE, {records} records"),
             "doorward",
             &format!("{doorward} {DOORWARD_OPTIONS} --bind {socket} --rules {file} -- {child} 7"),
             &[],

@@ -2,13 +2,12 @@
 #![forbid(unsafe_code)]
 
 use super::bench::Bench;
-use super::common::cdb;
 use super::common::page::Page;
 use super::common::rate::{self, Plan};
+use super::common::rules::write_large_database;
 use super::common::table::{Table, write_csv};
 use super::peers::{DOORWARD, Peer, S6_ACCESS, with_database};
 use anyhow::{Context, Result};
-use nix::unistd::geteuid;
 
 /// What the rows say of them, and how many there are.
 const SIZES: [(&str, u32); 2] = [("10", 10), ("1,000,000", 1_000_000)];
@@ -20,7 +19,7 @@ pub fn measure(bench: &Bench, page: &mut Page) -> Result<()> {
     let mut peers: Vec<Peer> = Vec::new();
     for (name, records) in SIZES {
         let file = bench.scratch.join(format!("rules-{records}.cdb"));
-        cdb::write_rules(&file, records, geteuid().as_raw())?;
+        write_large_database(&file, records)?;
         for peer in with_database(&bench.places(), &file, name) {
             if bench.can_start(&peer, page) {
                 peers.push(peer);
@@ -34,7 +33,7 @@ pub fn measure(bench: &Bench, page: &mut Page) -> Result<()> {
     });
     let [ours, theirs] = [DOORWARD, "s6"].map(|name| format!("x {name}, 10"));
     let [our_row, their_row] = [
-        format!("{DOORWARD} --rules, 10 records"),
+        format!("{DOORWARD} --rules FILE, 10 records"),
         format!("{S6_ACCESS}, 10 records"),
     ];
     let table = Table {

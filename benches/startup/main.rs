@@ -13,9 +13,9 @@ mod run;
 
 use anyhow::{Context, Result};
 use common::page::Page;
-use common::parts::{Parts, write_rules};
+use common::parts::Parts;
 use common::stats::Shuffle;
-use common::{entry, machine, programs, scratch};
+use common::{entry, machine, programs, rules, scratch};
 use links::{Link, Places};
 use options::Options;
 use run::{Given, Harness};
@@ -39,12 +39,12 @@ fn measure(options: &Options) -> Result<()> {
     scratch::clean_up_on_signals()?;
     let scratch = scratch::Scratch::create()?;
     let parts = Parts::build(&scratch)?;
-    let [rules, socket] = ["rules", "s"].map(|name| scratch.join(name));
-    write_rules(&rules)?;
+    let [directory, socket] = ["rules", "s"].map(|name| scratch.join(name));
+    rules::write_directory(&directory)?;
     let mut page = Page::new("startup");
     let mut links = links::all(&Places {
         socket: &socket,
-        rules: &rules,
+        rules: &directory,
         child: &parts.child,
         doorward,
         also: &options.shared.also,
