@@ -1,7 +1,7 @@
 //! How each benchmark starts: as itself, as one of its helpers, or not at all.
 #![forbid(unsafe_code)]
 
-use super::load;
+use super::clients;
 use anyhow::Result;
 use std::process::ExitCode;
 
@@ -14,7 +14,7 @@ pub fn run(helpers: &[Helper], measure: impl FnOnce() -> Result<()>) -> ExitCode
     let all = helpers
         .iter()
         .copied()
-        .chain([(load::WORD, load::main as _)]);
+        .chain([(clients::WORD, clients::main as _)]);
     let helper = arguments.split_first().and_then(|(word, rest)| {
         let (_, main) = all.into_iter().find(|(name, _)| name == word)?;
         Some((main, rest))

@@ -3,9 +3,12 @@
 #![forbid(unsafe_code)]
 
 pub mod cdb;
+pub mod cell;
+pub mod clients;
 pub mod entry;
+pub mod generator;
 pub mod limits;
-pub mod load;
+pub mod loaded;
 pub mod machine;
 pub mod memory;
 pub mod options;

@@ -10,12 +10,15 @@ use std::str::FromStr;
 /// The options that all share, so that `benches/run` can pass them on to all.
 #[derive(Args)]
 pub struct Shared {
-    /// Rounds; in each, every row is started anew, in an order that is shuffled
+    /// Rounds; in each, every row is started anew
     #[arg(long, default_value_t = 7)]
     pub rounds: usize,
-    /// Seconds that each cell is measured for
+    /// Seconds of load for each row and number of clients in each round
     #[arg(long, default_value_t = 0.5)]
     pub seconds: f64,
+    /// How many slices these seconds are cut into; all rows take turns
+    #[arg(long, default_value_t = 8)]
+    pub turns: usize,
     /// Two rounds of short cells: does everything run? The figures say little
     #[arg(long)]
     pub quick: bool,
@@ -39,6 +42,7 @@ impl Shared {
         if self.quick {
             self.rounds = 2;
             self.seconds = 0.2;
+            self.turns = 2;
         }
     }
 
@@ -47,6 +51,7 @@ impl Shared {
         Plan {
             rounds: self.rounds,
             seconds: self.seconds,
+            turns: self.turns.max(1),
             clients: self.clients.clone(),
         }
     }

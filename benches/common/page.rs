@@ -28,7 +28,7 @@ impl Page {
         self.text += "\n\n";
     }
 
-    /// A table of Markdown that is one for the eye too. The first column is of words, the others of figures.
+    /// See `table`.
     pub fn table(&mut self, headings: &[&str], rows: &[Vec<String>]) {
         self.say(&table(headings, rows));
     }
@@ -52,7 +52,8 @@ impl Page {
     }
 }
 
-fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
+/// A table of Markdown that is one for the eye too. The first column is of words, the others of figures.
+pub fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));
         let widths = cells.map(|cell| cell.chars().count());

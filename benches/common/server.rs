@@ -1,4 +1,4 @@
-//! A server under test: started for one cell or a few, ended by its pid.
+//! A server under test: started for one round or a part of it, ended by its pid.
 #![forbid(unsafe_code)]
 
 use super::scratch::{Scratch, forget_server, remember_server};
@@ -8,25 +8,40 @@ use nix::unistd::Pid;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long a server may take to end by SIGTERM before it is killed, and its children to end by themselves.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// What stands in a command for the path of the socket: each start has one of its own, as several servers run at a time.
+pub const SOCKET: &str = "@SOCKET@";
+
+/// How many were started.
+static STARTED: AtomicUsize = AtomicUsize::new(0);
+
 /// A running server, with what it says on stderr kept in a file.
 pub struct Server {
     process: Child,
+    socket: PathBuf,
     log: PathBuf,
 }
 
 impl Server {
-    /// Starts `command`; its descriptors 0 and 1 are /dev/null. Dropped it gets SIGTERM, and SIGKILL if that does not
-    /// help; and SIGKILL when this process dies, however it does.
+    /// Starts `command`, and waits until it has made its socket; its descriptors 0 and 1 are /dev/null. Dropped it gets
+    /// SIGTERM, and SIGKILL if that does not help; and SIGKILL when this process dies, however it does.
+    /// # Errors
+    /// It cannot be started, has ended, or has made no socket after 5 s.
     pub fn start(scratch: &Scratch, command: &[String]) -> Result<Self> {
-        let (program, arguments) = command.split_first().context("no command")?;
-        // One server runs at a time.
-        let log = scratch.join("log");
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let [socket, log] = ["s", "log"].map(|name| scratch.join(format!("{name}{number}")));
+        let path = socket.display().to_string();
+        let words: Vec<String> = command
+            .iter()
+            .map(|word| word.replace(SOCKET, &path))
+            .collect();
+        let (program, arguments) = words.split_first().context("no command")?;
         let process = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "--"])
             .arg(program)
@@ -36,9 +51,18 @@ impl Server {
             .stderr(File::create(&log)?)
             .spawn()
             .context("unable to run setpriv (package util-linux)")?;
-        let server = Self { process, log };
+        let mut server = Self {
+            process,
+            socket,
+            log,
+        };
         remember_server(server.pid());
+        server.wait_for_socket()?;
         Ok(server)
+    }
+
+    pub fn socket(&self) -> &Path {
+        &self.socket
     }
 
     pub fn pid(&self) -> Pid {
@@ -50,12 +74,10 @@ impl Server {
         matches!(self.process.try_wait(), Ok(None))
     }
 
-    /// Waits until there is a socket at `path`. (Whether it answers is for the load generator to find out.)
-    /// # Errors
-    /// The server has ended, or there is none after 5 s.
-    pub fn wait_for_socket(&mut self, path: &Path) -> Result<()> {
+    /// (Whether it answers is for the load generator to find out.)
+    fn wait_for_socket(&mut self) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
-        while !path.exists() {
+        while !self.socket.exists() {
             if !self.alive() {
                 bail!("it has ended: {}", self.last_words());
             }
@@ -104,6 +126,10 @@ impl Drop for Server {
         }
         let _ = self.process.kill();
         let _ = self.process.wait();
+        // Some remove their socket, others do not.
+        for file in [&self.socket, &self.log] {
+            let _ = fs::remove_file(file);
+        }
     }
 }
 

@@ -28,21 +28,24 @@ impl Spread {
 }
 
 impl Spread {
-    /// With two decimals, for ratios.
-    pub fn ratio(&self) -> String {
-        if self.median.is_nan() {
+    /// With so many decimals; `-` if there is none.
+    pub fn words(&self, decimals: usize) -> String {
+        let Self { low, median, high } = self;
+        if median.is_nan() {
             return "-".into();
         }
-        format!("{:.2} [{:.2}-{:.2}]", self.median, self.low, self.high)
+        format!("{median:.decimals$} [{low:.decimals$}-{high:.decimals$}]")
+    }
+
+    /// With two decimals, for ratios.
+    pub fn ratio(&self) -> String {
+        self.words(2)
     }
 }
 
 impl fmt::Display for Spread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.median.is_nan() {
-            return write!(f, "-");
-        }
-        write!(f, "{:.0} [{:.0}-{:.0}]", self.median, self.low, self.high)
+        f.write_str(&self.words(0))
     }
 }
 

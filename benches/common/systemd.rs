@@ -9,9 +9,10 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// Where its units and what we give it stand, as seen inside.
+/// Where its units stand, as seen inside.
 const UNITS: &str = "/run/systemd/system";
-const PLACE: &str = "/run/bench";
+/// And what we give it.
+pub const PLACE: &str = "/run/bench";
 
 /// A running systemd; ended, with all that runs below it, on drop or by our death.
 pub struct Systemd {

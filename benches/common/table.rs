@@ -1,7 +1,7 @@
 //! What the rates say: tables for people, raw rows as CSV.
 #![forbid(unsafe_code)]
 
-use super::load::{Cell, Errors};
+use super::cell::{Cell, Errors};
 use super::page::Page;
 use super::rate::{Measured, Plan};
 use super::results;
@@ -34,8 +34,8 @@ impl Table<'_> {
         let headings: Vec<&str> = headings.iter().map(String::as_str).collect();
         for &clients in &self.plan.clients {
             page.say(&format!(
-                "Clients at the same time: {clients}. Medians of {} rounds [quartiles].",
-                self.plan.rounds
+                "Clients at the same time: {clients}. Medians of {} rounds [quartiles], in each {:.2} s of load by {} turns.",
+                self.plan.rounds, self.plan.seconds, self.plan.turns
             ));
             let rows: Vec<Vec<String>> = self
                 .names

@@ -1,7 +1,7 @@
 //! A backend as one writes it with the library: `serve-backend BATCH`, with the channel where doorward puts it.
 #![forbid(unsafe_code)]
 
-use super::common::load::ANSWER;
+use super::common::clients::ANSWER;
 use anyhow::{Context, Result};
 use doorward::backend::Backend;
 use std::io::Write;

@@ -3,6 +3,7 @@
 
 use super::backend;
 use super::common::options::Also;
+use super::common::server::SOCKET;
 use std::path::Path;
 
 /// The names that ratios refer to.
@@ -18,7 +19,6 @@ pub struct Row {
 
 /// What the commands need to name.
 pub struct Places<'a> {
-    pub socket: &'a Path,
     pub rules: &'a Path,
     pub floor: &'a Path,
     pub backend: &'a Path,
@@ -31,14 +31,14 @@ pub struct Places<'a> {
 
 /// All rows.
 pub fn all(places: &Places) -> Vec<Row> {
-    let [socket, floor, backend] = [places.socket, places.floor, places.backend].map(Path::display);
+    let [floor, backend] = [places.floor, places.backend].map(Path::display);
     let mut rows = vec![
-        row(FLOOR, &format!("{floor} {socket} 3 {backend}")),
+        row(FLOOR, &format!("{floor} {SOCKET} 3 {backend}")),
         row(
             "floor, no socketpair",
-            &format!("{floor} {socket} 1 {backend}"),
+            &format!("{floor} {SOCKET} 1 {backend}"),
         ),
-        row(DIRECT, &format!("{backend} {socket}")),
+        row(DIRECT, &format!("{backend} {SOCKET}")),
     ];
     rows.extend(doorward(DOORWARD, places.doorward, places));
     for also in places.also {
@@ -49,14 +49,8 @@ pub fn all(places: &Places) -> Vec<Row> {
 
 /// The first does what the floor does, and knows who comes; each of the others adds, leaves out or replaces one thing.
 fn doorward(name: &str, program: &Path, places: &Places) -> [Row; 6] {
-    let [program, socket, rules, backend, library] = [
-        program,
-        places.socket,
-        places.rules,
-        places.backend,
-        places.library,
-    ]
-    .map(Path::display);
+    let [program, rules, backend, library] =
+        [program, places.rules, places.backend, places.library].map(Path::display);
     let library = format!("{library} {}", backend::WORD);
     let [plain, one, eight] = [
         backend.to_string(),
@@ -83,7 +77,7 @@ fn doorward(name: &str, program: &Path, places: &Places) -> [Row; 6] {
     .map(|(kind, options, backend)| {
         row(
             &format!("{name} {kind}"),
-            &format!("{program} handoff -q --bind {socket} {options} -- {backend}"),
+            &format!("{program} handoff -q --bind {SOCKET} {options} -- {backend}"),
         )
     })
 }

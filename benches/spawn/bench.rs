@@ -1,7 +1,9 @@
 //! What is prepared once for a run, and the starting of its rows.
 #![forbid(unsafe_code)]
 
-use super::common::load::{self, Cell};
+use super::common::cell::Slice;
+use super::common::generator::Generator;
+use super::common::loaded::Loaded;
 use super::common::page::Page;
 use super::common::parts::Parts;
 use super::common::programs;
@@ -11,10 +13,9 @@ use super::common::scratch::Scratch;
 use super::common::server::Server;
 use super::common::systemd::Systemd;
 use super::options::Options;
-use super::peers::{self, Peer, Places, Start, Units};
-use anyhow::{Context, Result};
-use nix::unistd::Pid;
-use std::fs;
+use super::peers::{self, Peer, Places, Start};
+use super::units::{self, Units};
+use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 
 /// All that is prepared once for a run.
@@ -26,7 +27,6 @@ pub struct Bench<'a> {
     doorward: &'a Path,
     /// The load generator: this very program.
     generator: PathBuf,
-    socket: PathBuf,
     rules: PathBuf,
     database: PathBuf,
     inside: Option<Inside>,
@@ -37,10 +37,6 @@ struct Inside {
     systemd: Systemd,
     generator: PathBuf,
 }
-
-const SOCKET_UNIT: &str = "doorward-bench.socket";
-/// The socket of a unit, as seen inside.
-const UNIT_PATH: &str = "/run/bench/s";
 
 impl<'a> Bench<'a> {
     /// Finds out which rows can be measured here, and boots a systemd for those that need it.
@@ -58,7 +54,6 @@ impl<'a> Bench<'a> {
             parts,
             doorward,
             generator: std::env::current_exe().context("unable to find the load generator")?,
-            socket: scratch.join("s"),
             rules: scratch.join("rules"),
             database: scratch.join("rules.cdb"),
             inside: None,
@@ -70,7 +65,7 @@ impl<'a> Bench<'a> {
                 bench.peers.push(peer);
             }
         }
-        let selected = peers::UNITS.iter().any(|name| options.shared.selects(name));
+        let selected = units::NAMES.iter().any(|name| options.shared.selects(name));
         if options.wants("rate") && selected {
             bench.add_units(page);
         }
@@ -79,7 +74,6 @@ impl<'a> Bench<'a> {
 
     pub fn places(&self) -> Places<'_> {
         Places {
-            socket: &self.socket,
             rules: &self.rules,
             database: &self.database,
             parts: self.parts,
@@ -125,7 +119,7 @@ impl<'a> Bench<'a> {
                 self.peers.extend(selected);
             }
             Err(why) => {
-                for name in peers::UNITS {
+                for name in units::NAMES {
                     page.miss(format!("{name}: {why}"));
                 }
             }
@@ -137,8 +131,16 @@ impl<'a> Bench<'a> {
         let child = systemd.place(&self.parts.child)?;
         let doorward = systemd.place(self.doorward)?;
         let generator = systemd.place(&self.generator)?;
+        let rows = units::rows(&doorward, &child);
+        for row in &rows {
+            if let Start::Units(units) = &row.start {
+                systemd.write_unit(&units.socket_name(), &units.socket())?;
+                systemd.write_unit(&units.service_name(), &units.service())?;
+            }
+        }
+        systemd.reload()?;
         self.inside = Some(Inside { systemd, generator });
-        Ok(peers::units(&doorward, &child))
+        Ok(rows)
     }
 
     /// Starts a row, by its index.
@@ -160,113 +162,63 @@ impl<'a> Bench<'a> {
     }
 
     fn start_process(&self, command: &[String]) -> Result<Running<'_>> {
-        // What the server before left: some remove their socket, others do not.
-        let _ = fs::remove_file(&self.socket);
-        let mut server = Server::start(self.scratch, command)?;
-        server.wait_for_socket(&self.socket)?;
-        Ok(Running {
-            socket: &self.socket,
-            generator: &self.generator,
-            wrapper: Vec::new(),
-            by: By::Us(server),
-        })
+        let loaded = Loaded::start(self.scratch, &self.generator, command)?;
+        Ok(Running::Process(loaded))
     }
 
     fn start_units(&self, units: &Units) -> Result<Running<'_>> {
         let Inside { systemd, generator } = self.inside.as_ref().context("no systemd")?;
-        let socket = format!(
-            "[Socket]\nListenStream={UNIT_PATH}\nRemoveOnStop=yes\n{}\n",
-            units.socket
-        );
-        systemd.write_unit(SOCKET_UNIT, &socket)?;
-        let service = if units.template {
-            "doorward-bench@.service"
-        } else {
-            "doorward-bench.service"
-        };
-        let text = format!(
-            "[Unit]\nCollectMode=inactive-or-failed\n[Service]\n{}\n",
-            units.service
-        );
-        systemd.write_unit(service, &text)?;
-        systemd.reload()?;
-        systemd.systemctl(&["start", SOCKET_UNIT])?;
-        let by = By::Systemd {
-            systemd,
-            services: service.replace('@', "@*"),
-        };
-        Ok(Running {
-            socket: Path::new(UNIT_PATH),
+        systemd.systemctl(&["start", &units.socket_name()])?;
+        let generator = Generator::start(&systemd.wrapper(), generator, &units.path())?;
+        Ok(Running::Units(UnderSystemd {
             generator,
-            wrapper: systemd.wrapper(),
-            by,
-        })
+            systemd,
+            names: [units.socket_name(), units.services()],
+        }))
     }
 }
 
 /// A started row; ended on drop.
-pub struct Running<'a> {
-    socket: &'a Path,
-    generator: &'a Path,
-    wrapper: Vec<String>,
-    by: By<'a>,
-}
-
-/// Who runs it.
-enum By<'a> {
-    Us(Server),
-    Systemd {
-        systemd: &'a Systemd,
-        services: String,
-    },
+pub enum Running<'a> {
+    Process(Loaded),
+    Units(UnderSystemd<'a>),
 }
 
 impl rate::Running for Running<'_> {
-    fn load(&mut self, clients: usize, seconds: f64) -> Result<Cell> {
-        let cell = load::run(&self.wrapper, self.generator, self.socket, clients, seconds);
-        cell.with_context(|| match &self.by {
-            By::Us(server) => format!("its last words: {:?}", server.last_words()),
-            By::Systemd { .. } => "under systemd".to_owned(),
-        })
+    fn load(&mut self, clients: usize, seconds: f64) -> Result<Slice> {
+        match self {
+            Self::Process(loaded) => loaded.load(clients, seconds),
+            Self::Units(units) => {
+                let slice = units.generator.load(clients, seconds);
+                slice.context("under systemd")
+            }
+        }
     }
 }
 
 impl Running<'_> {
-    pub fn socket(&self) -> &Path {
-        self.socket
-    }
-
-    /// Waits until the children of closed connections have ended.
-    pub fn wait_for_children(&self) {
-        if let By::Us(server) = &self.by {
-            server.wait_for_children();
-        }
-    }
-
-    /// How many children it has.
+    /// A row that is a process of ours.
     /// # Errors
     /// A systemd runs it.
-    pub fn children(&self) -> Result<usize> {
-        match &self.by {
-            By::Us(server) => Ok(server.children()),
-            By::Systemd { .. } => anyhow::bail!("no process of ours"),
-        }
-    }
-
-    /// # Errors
-    /// A systemd runs it.
-    pub fn pid(&self) -> Result<Pid> {
-        match &self.by {
-            By::Us(server) => Ok(server.pid()),
-            By::Systemd { .. } => anyhow::bail!("no process of ours"),
+    pub fn server(&self) -> Result<&Server> {
+        match self {
+            Self::Process(loaded) => Ok(&loaded.server),
+            Self::Units(_) => bail!("no process of ours"),
         }
     }
 }
 
-impl Drop for Running<'_> {
+/// A row that a systemd runs.
+pub struct UnderSystemd<'a> {
+    generator: Generator,
+    systemd: &'a Systemd,
+    /// To be stopped.
+    names: [String; 2],
+}
+
+impl Drop for UnderSystemd<'_> {
     fn drop(&mut self) {
-        if let By::Systemd { systemd, services } = &self.by {
-            let _ = systemd.systemctl(&["stop", SOCKET_UNIT, services]);
-        }
+        let [socket, services] = self.names.each_ref().map(String::as_str);
+        let _ = self.systemd.systemctl(&["stop", socket, services]);
     }
 }

@@ -2,8 +2,8 @@
 #![forbid(unsafe_code)]
 
 use super::bench::Bench;
+use super::common::clients::ANSWER;
 use super::common::limits;
-use super::common::load::ANSWER;
 use super::common::page::Page;
 use super::common::rate::Running as _;
 use super::common::table::write_csv;
@@ -56,16 +56,17 @@ pub fn check(bench: &Bench, page: &mut Page) -> Result<()> {
 fn serve(bench: &Bench, wanted: usize) -> Result<f64> {
     let mut running = bench.start_holding(DOORWARD, wanted + 100)?;
     running.load(1, 0.0)?;
+    let server = running.server()?;
     let start = Instant::now();
     let mut connections: Vec<UnixStream> = Vec::new();
     while connections.len() < wanted {
-        match hold(running.socket()) {
+        match hold(server.socket()) {
             Ok(connection) => connections.push(connection),
             Err(error) => bail!("after {}: {error:#}", connections.len()),
         }
     }
     let seconds = start.elapsed().as_secs_f64();
-    let children = running.children()?;
+    let children = server.children();
     if children < wanted {
         bail!("{wanted} were answered, and {children} children are left");
     }
@@ -79,6 +80,6 @@ fn serve(bench: &Bench, wanted: usize) -> Result<f64> {
             bail!("a child said more than it should");
         }
     }
-    running.wait_for_children();
+    server.wait_for_children();
     Ok(seconds)
 }

@@ -1,15 +1,20 @@
 //! Does the rate stay while connections are held open? And what does each cost the server in memory?
+//!
+//! Beside each server that holds them runs a twin that holds none; they are loaded by turns, so that the machine is the
+//! same for both.
 #![forbid(unsafe_code)]
 
 use super::bench::Bench;
+use super::common::cell::Cell;
+use super::common::clients::ANSWER;
 use super::common::limits;
-use super::common::load::{ANSWER, Cell};
 use super::common::memory::Memory;
 use super::common::page::Page;
-use super::common::rate::Running as _;
+use super::common::rate::{Plan, Running, take_turns};
 use super::common::stats::Shuffle;
 use super::peers::{DOORWARD, FLOOR, S6};
 use anyhow::{Context, Result, bail};
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -22,16 +27,25 @@ pub struct Measured {
     pub held: usize,
     /// Of the server alone, before the load.
     pub memory: Memory,
-    pub cells: Vec<(usize, Cell)>,
+    pub loads: Vec<Load>,
 }
 
-impl Measured {
-    /// Connections per second with so many clients.
-    pub fn rate(&self, clients: usize) -> Option<f64> {
-        self.cells
-            .iter()
-            .find(|(some, _)| *some == clients)
-            .map(|(_, cell)| cell.rate())
+/// One number of clients, of one server with one number of connections held.
+pub struct Load {
+    pub clients: usize,
+    pub cell: Cell,
+    /// Of the twin, in the same turns.
+    pub twin: Cell,
+}
+
+impl Load {
+    /// The rate beside that of the twin.
+    pub fn ratio(&self) -> f64 {
+        self.cell.rate() / self.twin.rate()
+    }
+
+    pub fn errors(&self) -> u64 {
+        self.cell.errors.total() + self.twin.errors.total()
     }
 }
 
@@ -39,7 +53,7 @@ impl Measured {
 const S6_MOST: usize = 900;
 /// 64 clients say little more here than 8, and cost as much time.
 pub const CLIENTS: [usize; 2] = [1, 8];
-/// Fewer rounds than for the rates: the ratios are taken within one server's life, which steadies them.
+/// Fewer rounds than for the rates: with only two to take turns, the slices that are compared are next to each other.
 const MAX_ROUNDS: usize = 3;
 
 /// Runs doorward, the floor and s6-ipcserver, as far as they are among the rows.
@@ -104,35 +118,52 @@ fn measure_server(
     } else {
         steps.iter().max().unwrap_or(&0) + 1000
     };
-    let mut running = bench.start_holding(name, room)?;
-    // The first use of everything is not what is measured; it also waits until the server is there.
-    running.load(8, 0.1)?;
+    let mut holding = bench.start_holding(name, room)?;
+    let mut twin = bench.start_holding(name, room)?;
+    // The first use of everything is not what is measured.
+    for one in [&mut holding, &mut twin] {
+        one.load(8, 0.1)?;
+    }
+    let plan = bench.options.shared.plan();
     let mut connections = Vec::new();
     for held in steps {
         while connections.len() < held {
             let number = connections.len();
-            let one = hold(running.socket()).with_context(|| format!("with {number} held"))?;
-            connections.push(one);
+            let one = hold(holding.server()?.socket());
+            connections.push(one.with_context(|| format!("with {number} held"))?);
         }
-        let memory = Memory::of(running.pid()?)?;
-        let mut cells = Vec::new();
+        let memory = Memory::of(holding.server()?.pid())?;
+        let mut loads = Vec::new();
         for clients in CLIENTS {
-            cells.push((
-                clients,
-                running.load(clients, bench.options.shared.seconds)?,
-            ));
+            loads.push(load_both(&plan, clients, &mut holding, &mut twin)?);
         }
         measured.push(Measured {
             round,
             server: name,
             held,
             memory,
-            cells,
+            loads,
         });
     }
     drop(connections);
-    running.wait_for_children();
+    holding.server()?.wait_for_children();
     Ok(())
+}
+
+fn load_both<R: Running>(
+    plan: &Plan,
+    clients: usize,
+    holding: &mut R,
+    twin: &mut R,
+) -> Result<Load> {
+    let mut both = BTreeMap::from([(0, holding), (1, twin)]);
+    let mut cells = take_turns(plan, clients, &mut both, &mut Shuffle::new());
+    let mut cell = |number| cells.remove(&number).context("not loaded")?;
+    Ok(Load {
+        clients,
+        cell: cell(0)?,
+        twin: cell(1)?,
+    })
 }
 
 /// One connection whose child has started, and now waits for our end of file.

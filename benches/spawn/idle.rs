@@ -57,9 +57,9 @@ fn measure_server(bench: &Bench, round: usize, peer: &Peer) -> Result<Measured> 
     let mut running = bench.start(peer)?;
     // No more than shows that it is up: one client for no time.
     running.load(1, 0.0)?;
-    let idle = Memory::of(running.pid()?)?;
+    let idle = Memory::of(running.server()?.pid())?;
     running.load(64, 0.5)?;
-    let served = Memory::of(running.pid()?)?;
+    let served = Memory::of(running.server()?.pid())?;
     Ok(Measured {
         round,
         server: peer.name.clone(),

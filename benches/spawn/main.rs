@@ -14,6 +14,7 @@ mod options;
 mod peers;
 mod report;
 mod rules;
+mod units;
 
 use anyhow::Result;
 use bench::Bench;

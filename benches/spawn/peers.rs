@@ -3,6 +3,8 @@
 
 use super::common::options::Also;
 use super::common::parts::Parts;
+use super::common::server::SOCKET;
+use super::units::Units;
 use std::path::Path;
 
 /// The names that ratios and other parts refer to.
@@ -11,7 +13,7 @@ pub const S6: &str = "s6-ipcserver";
 pub const DOORWARD: &str = "doorward spawn";
 
 /// Every check of doorward's at work, with as much room as s6-ipcserver is given below; and as quiet.
-const DOORWARD_OPTIONS: &str = "spawn -q --max 1000 --max-per-user 1000 --rate 1000000/1";
+pub const DOORWARD_OPTIONS: &str = "spawn -q --max 1000 --max-per-user 1000 --rate 1000000/1";
 pub const S6_ACCESS: &str = "s6-ipcserver + access";
 
 /// One row of the table.
@@ -32,17 +34,8 @@ pub enum Start {
     Units(Units),
 }
 
-/// Lines for a socket unit's section and for its service's.
-pub struct Units {
-    pub socket: &'static str,
-    pub service: String,
-    /// Whether the service is a template, of which each connection makes an instance.
-    pub template: bool,
-}
-
 /// What the commands need to name.
 pub struct Places<'a> {
-    pub socket: &'a Path,
     /// Ten rules as a directory, and the same as a database.
     pub rules: &'a Path,
     pub database: &'a Path,
@@ -54,14 +47,13 @@ pub struct Places<'a> {
 
 /// The rows that are one command each.
 pub fn processes(places: &Places) -> Vec<Peer> {
-    let [socket, rules, child] =
-        [places.socket, places.rules, &places.parts.child].map(|path| path.display().to_string());
-    let mut rows = floor(places, &socket, &child);
+    let mut rows = floor(places);
     rows.extend(doorward(DOORWARD, places.doorward, places));
     for also in places.also {
         rows.extend(doorward(&also.name, &also.path, places));
     }
-    let s6 = format!("s6-ipcserver -q -c 1000 -C 1000 {socket}");
+    let [rules, child] = [places.rules, &places.parts.child].map(|path: &Path| path.display());
+    let s6 = format!("s6-ipcserver -q -c 1000 -C 1000 {SOCKET}");
     let access = format!("s6-ipcserver-access -v0 -i {rules}");
     let doorward_program = places.doorward.display();
     rows.extend([
@@ -79,33 +71,33 @@ pub fn processes(places: &Places) -> Vec<Peer> {
         process(
             "unixserver",
             "ucspi-unix",
-            &format!("unixserver -q -c 1000 -b 1000 {socket} {child} 1"),
+            &format!("unixserver -q -c 1000 -b 1000 {SOCKET} {child} 1"),
             &[],
         ),
         process(
             "socat fork",
             "socat",
-            &format!("socat UNIX-LISTEN:{socket},fork,backlog=1000"),
+            &format!("socat UNIX-LISTEN:{SOCKET},fork,backlog=1000"),
             &[&format!("EXEC:{child} 1,nofork")],
         ),
         process(
             "systemd-socket-activate -a",
             "systemd",
-            &format!("systemd-socket-activate -a --inetd -l {socket} {child} 1"),
+            &format!("systemd-socket-activate -a --inetd -l {SOCKET} {child} 1"),
             &[],
         ),
     ]);
     rows
 }
 
-fn floor(places: &Places, socket: &str, child: &str) -> Vec<Peer> {
-    let floor = places.parts.floor.display();
+fn floor(places: &Places) -> Vec<Peer> {
+    let [floor, child] = [&places.parts.floor, &places.parts.child].map(|path| path.display());
     [(FLOOR, 4), ("floor, 1 thread", 1)]
         .map(|(name, threads)| {
             process(
                 name,
                 "gcc",
-                &format!("{floor} {socket} {threads} {child} 7"),
+                &format!("{floor} {SOCKET} {threads} {child} 7"),
                 &[],
             )
         })
@@ -114,14 +106,8 @@ fn floor(places: &Places, socket: &str, child: &str) -> Vec<Peer> {
 
 /// One build of doorward with each form of rules; the second and the third hold the same ten.
 fn doorward(name: &str, program: &Path, places: &Places) -> [Peer; 3] {
-    let [program, socket, rules, database, child] = [
-        program,
-        places.socket,
-        places.rules,
-        places.database,
-        &places.parts.child,
-    ]
-    .map(Path::display);
+    let [program, rules, database, child] =
+        [program, places.rules, places.database, &places.parts.child].map(Path::display);
     [
         ("--allow", "--allow all"),
         ("--rules DIR", &format!("--rules {rules}")),
@@ -129,7 +115,7 @@ fn doorward(name: &str, program: &Path, places: &Places) -> [Peer; 3] {
     ]
     .map(|(kind, admission)| {
         let command =
-            format!("{program} {DOORWARD_OPTIONS} --bind {socket} {admission} -- {child} 7");
+            format!("{program} {DOORWARD_OPTIONS} --bind {SOCKET} {admission} -- {child} 7");
         process(&format!("{name} {kind}"), "doorward", &command, &[])
     })
 }
@@ -149,53 +135,15 @@ fn process(name: &str, package: &'static str, command: &str, more: &[&str]) -> P
     }
 }
 
-/// The names of the rows that need a systemd to serve them.
-pub const UNITS: [&str; 2] = ["systemd Accept=yes", "doorward under systemd"];
-
-/// These rows; `doorward` and `child` are paths inside.
-pub fn units(doorward: &Path, child: &Path) -> Vec<Peer> {
-    let (doorward, child) = (doorward.display(), child.display());
-    let accept_yes = Units {
-        socket: "Accept=yes\nMaxConnections=4096\nTriggerLimitIntervalSec=0",
-        service: format!(
-            "ExecStart={child} 1\nStandardInput=socket\nStandardOutput=socket\nStandardError=null"
-        ),
-        template: true,
-    };
-    let accept_no = Units {
-        socket: "Accept=no",
-        service: format!(
-            "Type=notify\nExecStart={doorward} {DOORWARD_OPTIONS} --allow all -- {child} 7\nTasksMax=8192"
-        ),
-        template: false,
-    };
-    let starts = [accept_yes, accept_no].map(Start::Units);
-    UNITS
-        .into_iter()
-        .zip(starts)
-        .map(|(name, start)| Peer {
-            name: name.to_owned(),
-            package: "systemd",
-            needs_command: None,
-            start,
-        })
-        .collect()
-}
-
 /// The servers whose children can be held open, for `room` connections: the child also waits for the end of its input.
 pub fn holding(name: &str, room: usize, places: &Places) -> Vec<String> {
-    let [socket, child, floor, doorward] = [
-        places.socket,
-        &places.parts.child,
-        &places.parts.floor,
-        places.doorward,
-    ]
-    .map(|path: &Path| path.display());
+    let [child, floor, doorward] = [&places.parts.child, &places.parts.floor, places.doorward]
+        .map(|path: &Path| path.display());
     let command = match name {
-        FLOOR => format!("{floor} {socket} 4 {child} 7 6"),
-        S6 => format!("s6-ipcserver -q -c {room} -C {room} {socket} {child} 1 0"),
+        FLOOR => format!("{floor} {SOCKET} 4 {child} 7 6"),
+        S6 => format!("s6-ipcserver -q -c {room} -C {room} {SOCKET} {child} 1 0"),
         _ => format!(
-            "{doorward} spawn -q --bind {socket} --max {room} --max-per-user {room} --rate 1000000/1 --allow all -- {child} 7 6"
+            "{doorward} spawn -q --bind {SOCKET} --max {room} --max-per-user {room} --rate 1000000/1 --allow all -- {child} 7 6"
         ),
     };
     command.split_whitespace().map(str::to_owned).collect()
@@ -203,20 +151,19 @@ pub fn holding(name: &str, room: usize, places: &Places) -> Vec<String> {
 
 /// The servers that decide by a database of `records` rules, at `file`.
 pub fn with_database(places: &Places, file: &Path, records: &str) -> [Peer; 2] {
-    let [socket, child, doorward, file] =
-        [places.socket, &places.parts.child, places.doorward, file].map(Path::display);
+    let [child, doorward, file] = [&places.parts.child, places.doorward, file].map(Path::display);
     [
         process(
             &format!("{DOORWARD} --rules FILE, {records} records"),
             "doorward",
-            &format!("{doorward} {DOORWARD_OPTIONS} --bind {socket} --rules {file} -- {child} 7"),
+            &format!("{doorward} {DOORWARD_OPTIONS} --bind {SOCKET} --rules {file} -- {child} 7"),
             &[],
         ),
         process(
             &format!("{S6_ACCESS}, {records} records"),
             "s6",
             &format!(
-                "s6-ipcserver -q -c 1000 -C 1000 {socket} s6-ipcserver-access -v0 -x {file} {child} 1"
+                "s6-ipcserver -q -c 1000 -C 1000 {SOCKET} s6-ipcserver-access -v0 -x {file} {child} 1"
             ),
             &[],
         ),

@@ -27,15 +27,15 @@ pub fn rate(bench: &Bench, measured: &[Measured], page: &mut Page) -> Result<()>
 /// One table, and spawn-held.csv.
 pub fn held(measured: &[held::Measured], page: &mut Page) -> Result<()> {
     page.say(
-        "While connections are held open: rate relative to none held, in the life of the same server.",
+        "While connections are held open: the rate beside that of a twin, which holds none and is loaded in turn with it.",
     );
     let mut shown: Vec<(&str, usize)> = Vec::new();
     let mut csv =
-        "round,server,held,rss_kib,pss_kib,clients,connections_per_second,median_us,errors\n"
+        "round,server,held,rss_kib,pss_kib,clients,connections_per_second,twin_per_second,median_us,twin_median_us,errors\n"
             .to_owned();
     for one in measured {
-        for (clients, cell) in &one.cells {
-            let (rate, errors) = (cell.rate(), cell.errors.total());
+        for load in &one.loads {
+            let (cell, twin) = (&load.cell, &load.twin);
             let held::Measured {
                 round,
                 server,
@@ -45,8 +45,15 @@ pub fn held(measured: &[held::Measured], page: &mut Page) -> Result<()> {
             } = one;
             writeln!(
                 csv,
-                "{round},\"{server}\",{held},{},{},{clients},{rate},{},{errors}",
-                memory.rss, memory.pss, cell.median_us
+                "{round},\"{server}\",{held},{},{},{},{},{},{},{},{}",
+                memory.rss,
+                memory.pss,
+                load.clients,
+                cell.rate(),
+                twin.rate(),
+                cell.median_us,
+                twin.median_us,
+                load.errors()
             )?;
         }
         if !shown.contains(&(one.server, one.held)) {
@@ -82,16 +89,17 @@ fn held_row(measured: &[held::Measured], server: &str, held: usize) -> Vec<Strin
             .find(|one| one.server == server && one.held == 0 && one.round == round)
     };
     let [one, eight] = held::CLIENTS.map(|clients| {
+        let loads = || {
+            let all = rounds.iter().flat_map(|one| &one.loads);
+            all.filter(|load| load.clients == clients)
+        };
+        let ratio = Spread::of(loads().map(held::Load::ratio)).ratio();
+        // Two that hold none: how much the ratios say at all.
         if held == 0 {
-            return format!(
-                "{}/s",
-                Spread::of(rounds.iter().filter_map(|one| one.rate(clients)))
-            );
+            let rate = Spread::of(loads().map(|load| load.cell.rate())).median;
+            return format!("{}/s, {ratio}", whole(rate));
         }
-        let ratios = rounds
-            .iter()
-            .filter_map(|one| Some(one.rate(clients)? / none_held(one.round)?.rate(clients)?));
-        Spread::of(ratios).ratio()
+        ratio
     });
     let memory = Spread::of(rounds.iter().map(|one| one.memory.rss as f64)).median;
     let growth = rounds
@@ -101,8 +109,8 @@ fn held_row(measured: &[held::Measured], server: &str, held: usize) -> Vec<Strin
     let each = whole(each);
     let errors: u64 = rounds
         .iter()
-        .flat_map(|one| &one.cells)
-        .map(|(_, cell)| cell.errors.total())
+        .flat_map(|one| &one.loads)
+        .map(held::Load::errors)
         .sum();
     let flag = if errors > 0 {
         format!(" **ERRORS: {errors}**")

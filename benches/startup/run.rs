@@ -1,7 +1,7 @@
 //! Starts a link again and again: from the start of the process to its end, with the answer of the child between.
 #![forbid(unsafe_code)]
 
-use super::common::load::ANSWER;
+use super::common::clients::ANSWER;
 use super::common::scratch::{forget_server, remember_server};
 use super::links::{Link, Origin};
 use anyhow::{Context, Result, bail};

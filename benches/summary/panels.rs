@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::chart::{Bar, Group, Panel};
-use super::rows::{Figure, Rows, median_us, number, rate};
+use super::rows::{Rows, Take, beside_twin, median_us, number, rate};
 
 const SPAWN: (&str, &str) = ("spawn-rate.csv", "floor, 4 threads");
 const HANDOFF: (&str, &str) = ("handoff-rate.csv", "floor");
@@ -45,14 +45,14 @@ fn latencies(title: &'static str, (file, floor): (&str, &str)) -> Panel {
 }
 
 /// Each name of `column` beside `other`, with a bar for each number of clients.
-fn versus(rows: &Rows, column: &str, other: &str, figure: Figure, clients: &[usize]) -> Vec<Group> {
+fn versus(rows: &Rows, column: &str, other: &str, take: Take, clients: &[usize]) -> Vec<Group> {
     let group = |name: &&str| {
         let bar = |clients: &usize| {
             let clients = clients.to_string();
             let one = rows.only(&[(column, name), ("clients", &clients)]);
             let other = rows.only(&[(column, other), ("clients", &clients)]);
             Bar {
-                spread: one.relative_to(&other, figure),
+                spread: one.relative_to(&other, take),
                 errors: one.errors() > 0.0,
             }
         };
@@ -77,17 +77,16 @@ fn held() -> Panel {
         .collect();
     let mut panel = Panel::new(
         "spawn: while connections are held open",
-        "rate, with none held = 1",
+        "rate, a twin that holds none = 1",
     );
     panel.series = steps.iter().map(|held| format!("{held} held")).collect();
     for server in rows.distinct("server") {
         for clients in rows.distinct("clients") {
             let of_server = rows.only(&[("server", server), ("clients", clients)]);
-            let none = of_server.only(&[("held", "0")]);
             let bar = |held: &usize| {
                 let some = of_server.only(&[("held", &held.to_string())]);
                 Bar {
-                    spread: some.relative_to(&none, |row| number(row, "connections_per_second")),
+                    spread: some.spread(beside_twin),
                     errors: some.errors() > 0.0,
                 }
             };

@@ -6,7 +6,7 @@ use super::common::stats::Spread;
 use std::collections::HashMap;
 
 /// The rows of one file; none if it is not there.
-pub struct Rows(Vec<HashMap<String, String>>);
+pub struct Rows(Vec<Row>);
 
 impl Rows {
     pub fn read(name: &str) -> Self {
@@ -41,7 +41,7 @@ impl Rows {
 
     /// The rows in which each of the columns has this value.
     pub fn only(&self, wanted: &[(&str, &str)]) -> Self {
-        let fits = |row: &&HashMap<String, String>| {
+        let fits = |row: &&Row| {
             let mut pairs = wanted.iter();
             pairs.all(|(column, value)| row.get(*column).is_some_and(|has| has == value))
         };
@@ -49,19 +49,24 @@ impl Rows {
     }
 
     /// What the rounds came to.
-    pub fn spread(&self, figure: Figure) -> Spread {
-        Spread::of(self.0.iter().filter_map(figure))
+    pub fn spread(&self, take: Take) -> Spread {
+        Spread::of(self.0.iter().filter_map(take))
     }
 
     /// The ratios to `others`, each within its round.
-    pub fn relative_to(&self, others: &Rows, figure: Figure) -> Spread {
-        let ratio = |row: &HashMap<String, String>| {
+    pub fn relative_to(&self, others: &Rows, take: Take) -> Spread {
+        self.beside(others, take, |one, other| one / other)
+    }
+
+    /// What each row's figure and that of the same round in `others` come to.
+    pub fn beside(&self, others: &Rows, take: Take, compare: impl Fn(f64, f64) -> f64) -> Spread {
+        let compared = |row: &Row| {
             let round = row.get("round")?;
             let mut others = others.0.iter();
             let other = others.find(|other| other.get("round") == Some(round))?;
-            Some(figure(row)? / figure(other)?)
+            Some(compare(take(row)?, take(other)?))
         };
-        Spread::of(self.0.iter().filter_map(ratio).collect::<Vec<_>>())
+        Spread::of(self.0.iter().filter_map(compared))
     }
 
     /// How many connections went wrong.
@@ -75,19 +80,27 @@ impl Rows {
     }
 }
 
-/// What is taken of a row.
-pub type Figure = fn(&HashMap<String, String>) -> Option<f64>;
+/// Values by the names of their columns.
+type Row = HashMap<String, String>;
 
-pub fn number(row: &HashMap<String, String>, column: &str) -> Option<f64> {
+/// What is taken of a row.
+pub type Take = fn(&Row) -> Option<f64>;
+
+pub fn number(row: &Row, column: &str) -> Option<f64> {
     row.get(column)?.parse().ok()
 }
 
 /// Connections per second.
-pub fn rate(row: &HashMap<String, String>) -> Option<f64> {
+pub fn rate(row: &Row) -> Option<f64> {
     Some(number(row, "connections")? / number(row, "seconds")?)
 }
 
-pub fn median_us(row: &HashMap<String, String>) -> Option<f64> {
+/// The rate of who holds connections, beside that of its twin.
+pub fn beside_twin(row: &Row) -> Option<f64> {
+    Some(number(row, "connections_per_second")? / number(row, "twin_per_second")?)
+}
+
+pub fn median_us(row: &Row) -> Option<f64> {
     number(row, "median_us")
 }
 
