@@ -24,11 +24,12 @@ fn main() -> ExitCode {
     entry::run(&[], || measure(&Options::from_command_line()))
 }
 
-/// Seconds that one row took for one way, in one round.
+/// What one row took for one way, in one round.
 struct Measured {
     round: usize,
     way: Way,
     row: usize,
+    /// Seconds, of all its transfers together.
     outcome: Result<f64>,
 }
 
@@ -39,21 +40,27 @@ fn measure(options: &Options) -> Result<()> {
     let bench = Bench::prepare(options, &scratch, doorward)?;
     println!("Machine: {}\n", machine::describe(doorward));
 
-    let mut measured = Vec::new();
+    let mut measured: Vec<Measured> = Vec::new();
     let mut shuffle = Shuffle::new();
     for round in 0..options.rounds {
+        eprint!("\rrelay: round {}/{} ", round + 1, options.rounds);
         for way in Way::ALL {
-            for row in shuffle.order(bench.rows.len()) {
-                let outcome = bench.run(way, row);
-                measured.push(Measured {
-                    round,
-                    way,
-                    row,
-                    outcome,
-                });
-            }
+            // One that failed is given up.
+            let failed = |row| {
+                let mut failures = measured.iter().filter(|one| one.outcome.is_err());
+                failures.any(|one| one.way == way && one.row == row)
+            };
+            let rows = (0..bench.rows.len()).filter(|row| !failed(*row)).collect();
+            let outcomes = take_turns(&bench, options, way, rows, &mut shuffle);
+            measured.extend(outcomes.into_iter().map(|(row, outcome)| Measured {
+                round,
+                way,
+                row,
+                outcome,
+            }));
         }
     }
+    eprintln!();
     let mut page = Page::new("relay");
     for way in Way::ALL {
         add_to(&mut page, way, &bench, options, &measured);
@@ -62,10 +69,34 @@ fn measure(options: &Options) -> Result<()> {
     page.finish()
 }
 
+/// One transfer by each row, again and again: what else the machine does meets all alike. Gives the seconds of each row.
+fn take_turns(
+    bench: &Bench<'_>,
+    options: &Options,
+    way: Way,
+    rows: Vec<usize>,
+    shuffle: &mut Shuffle,
+) -> Vec<(usize, Result<f64>)> {
+    let mut outcomes: Vec<(usize, Result<f64>)> =
+        rows.into_iter().map(|row| (row, Ok(0.0))).collect();
+    for _ in 0..options.turns {
+        for number in shuffle.order(outcomes.len()) {
+            if let Some((row, outcome)) = outcomes.get_mut(number)
+                && let Ok(so_far) = outcome
+            {
+                *outcome = bench.run(way, *row).map(|took| *so_far + took);
+            }
+        }
+    }
+    outcomes
+}
+
 fn add_to(page: &mut Page, way: Way, bench: &Bench<'_>, options: &Options, measured: &[Measured]) {
+    let mib = options.turns * options.mib;
     page.say(&format!(
-        "{}: {} MiB. Medians of {} rounds [quartiles].",
+        "{}: {} transfers of {} MiB. Medians of {} rounds [quartiles].",
         way.words(),
+        options.turns,
         options.mib,
         options.rounds
     ));
@@ -78,7 +109,7 @@ fn add_to(page: &mut Page, way: Way, bench: &Bench<'_>, options: &Options, measu
     };
     let socat = bench.rows.iter().position(|row| row.name == ways::SOCAT);
     for (row, relay) in bench.rows.iter().enumerate() {
-        let rate = Spread::of(of(row).map(|(_, took)| options.mib as f64 / took));
+        let rate = Spread::of(of(row).map(|(_, took)| mib as f64 / took));
         // Within the same round: what else the machine did meanwhile falls out.
         let ratios = of(row).filter_map(|(round, took)| {
             let (_, beside) = of(socat?).find(|(other, _)| *other == round)?;

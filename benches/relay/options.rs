@@ -8,11 +8,14 @@ use clap::Parser;
 #[derive(Parser)]
 #[command(name = "cargo bench --bench relay --")]
 pub struct Options {
-    /// Rounds; in each, every relay is started anew, in an order that is shuffled
+    /// Rounds
     #[arg(long, default_value_t = 7)]
     pub rounds: usize,
-    /// Mebibytes that go through each
-    #[arg(long, default_value_t = 1024)]
+    /// Transfers by each relay, each way, in each round; each starts the relay anew, in an order that is shuffled
+    #[arg(long, default_value_t = 6)]
+    pub turns: u64,
+    /// Mebibytes of one transfer
+    #[arg(long, default_value_t = 128)]
     pub mib: u64,
     /// Two rounds of little: does everything run? The figures say little
     #[arg(long)]
@@ -33,7 +36,8 @@ impl Options {
         let mut options = Self::parse();
         if options.quick {
             options.rounds = 2;
-            options.mib = 64;
+            options.turns = 2;
+            options.mib = 32;
         }
         options
     }
