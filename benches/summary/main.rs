@@ -7,10 +7,12 @@ mod chart;
 #[path = "../common/mod.rs"]
 #[expect(dead_code, reason = "shared with benchmarks that use more of it")]
 mod common;
+mod goals;
 mod label;
 mod panels;
 mod rows;
 mod svg;
+mod verdict;
 
 use anyhow::Result;
 use common::{entry, machine, results};
@@ -27,7 +29,8 @@ fn main() -> ExitCode {
 fn summarize() -> Result<()> {
     let machine = machine::describe(Path::new(env!("CARGO_BIN_EXE_doorward")));
     let missing = missing();
-    let mut page = "# What doorward costs\n\n".to_owned();
+    let goals = goals();
+    let mut page = format!("# What doorward costs\n\n{goals}\n\n");
     for name in BENCHMARKS {
         if let Some(tables) = results::read(&format!("{name}.md")) {
             page += &format!("## {name}\n\n{tables}");
@@ -43,10 +46,19 @@ fn summarize() -> Result<()> {
     if !missing.is_empty() {
         println!("Not measured:\n{missing}");
     }
+    println!("{goals}\n");
     for name in ["bench.md", "bench.svg"] {
         println!("{}", results::path(name).display());
     }
     Ok(())
+}
+
+/// What the page begins with.
+fn goals() -> String {
+    let table = verdict::table();
+    format!(
+        "## What doorward wants to reach\n\nMeasured: medians of the rounds [quartiles], by the number of clients where there is one; ratios are those within the rounds. What is reached is said of the medians.\n\n{table}"
+    )
 }
 
 /// One line for each thing that could not be measured, and why.
