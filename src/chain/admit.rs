@@ -10,6 +10,7 @@ use crate::exit::{self, Failure, Unable as _, wrong_use};
 use crate::report::{self, Kind, error, event};
 use crate::source::{Address, decimal};
 use crate::sys;
+use crate::variables::inherited;
 use nix::errno::Errno;
 use nix::sys::socket::{UnixAddr, getsockname};
 use std::fmt::Display;
@@ -102,7 +103,7 @@ impl Admission {
             rule_env,
             exec: None,
         };
-        let template = Template::new(std::env::vars_os(), self.proto, self.channels);
+        let template = Template::new(inherited(), self.proto, self.channels);
         let envp = template.in_place(&admitted);
         let mut beside = Beside::default();
         beside.make(self.channels, &admitted).map_err(undelivered)?;
@@ -123,7 +124,7 @@ impl Admission {
         };
         sockets.leave_standard(self.channels.layout)?;
         sockets.place(self.channels.layout)?;
-        match become_program(script.unwrap_or(self.program), &envp)? {}
+        match become_program(script.unwrap_or(self.program), envp)? {}
     }
 }
 

@@ -1,15 +1,16 @@
 //! `doorward bind`: binds as `spawn` does, and becomes its program with the listening socket.
 #![forbid(unsafe_code)]
 
-use super::program::{become_program, variable};
+use super::program::become_program;
 use crate::delivery::{Program, SocketLayout};
 use crate::exit::{self, Unable as _};
 use crate::privileges::{self, Identity};
 use crate::source::{self, Activation, Listening, Wanted};
 use crate::sys;
-use crate::variables::is_managed;
+use crate::sys::cvec::CVec;
+use crate::variables::{Variable, inherited, is_managed};
 use std::convert::Infallible;
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::OsString;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 
@@ -46,12 +47,12 @@ pub(crate) fn run(
         place(socket, binding.layout.first()).unable("place the socket")?;
     }
     let envp = environment(
-        std::env::vars_os(),
+        inherited(),
         notification,
         binding.layout,
         binding.name.as_deref(),
     );
-    become_program(program, &envp)
+    become_program(program, envp)
 }
 
 /// Nothing of this process stands at the number: all of its own are lifted above it.
@@ -66,24 +67,23 @@ fn place(socket: BorrowedFd<'_>, number: RawFd) -> std::io::Result<()> {
 /// As it was, less what tells of sockets and connections that are not the program's; then `notification`, and LISTEN_FDS where the layout
 /// has it. The process id is the program's: an exec keeps it.
 fn environment(
-    inherited: impl Iterator<Item = (OsString, OsString)>,
+    inherited: impl Iterator<Item = Variable>,
     notification: Vec<(&'static str, OsString)>,
     layout: SocketLayout,
     name: Option<&str>,
-) -> Vec<CString> {
-    let mut all: Vec<CString> = inherited
-        .filter(|(name, _)| !is_managed(name.as_bytes(), "IPC"))
-        .map(|(name, value)| variable(&name, &value))
-        .collect();
+) -> CVec {
+    let mut all = CVec::default();
+    let passed = inherited.filter(|variable| !is_managed(variable.name, "IPC"));
+    all.keep(passed.map(|variable| variable.entry));
     for (name, value) in &notification {
-        all.push(variable(OsStr::new(name), value));
+        all.push(&[name.as_bytes(), b"=", value.as_bytes()]);
     }
     if layout == SocketLayout::Systemd {
         let pid = std::process::id().to_string();
-        all.push(variable("LISTEN_FDS".as_ref(), "1".as_ref()));
-        all.push(variable("LISTEN_PID".as_ref(), pid.as_ref()));
+        all.push(&[b"LISTEN_FDS=1"]);
+        all.push(&[b"LISTEN_PID=", pid.as_bytes()]);
         if let Some(name) = name {
-            all.push(variable("LISTEN_FDNAMES".as_ref(), name.as_ref()));
+            all.push(&[b"LISTEN_FDNAMES=", name.as_bytes()]);
         }
     }
     all

@@ -3,15 +3,16 @@
 
 use super::dial::Dial;
 use super::place::Sockets;
-use super::program::{become_program, variable};
+use super::program::become_program;
 use super::relay;
 use crate::client::{Error, welcome};
 use crate::delivery::{Layout, NOTIFY, Program};
 use crate::exit::{self, Failure, Unable as _};
 use crate::source::{Address, bind_client};
 use crate::sys;
-use crate::variables::is_own;
-use std::ffi::{CString, OsStr, OsString};
+use crate::sys::cvec::CVec;
+use crate::variables::{Variable, inherited, is_own};
+use std::ffi::OsString;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 
@@ -62,8 +63,8 @@ pub(crate) fn run(errand: Errand) -> exit::Result<u8> {
         pidfd: None,
     };
     sockets.place(Layout::Ucspi)?;
-    let envp = environment(std::env::vars_os(), local.as_ref(), errand.notify);
-    match become_program(program, &envp)? {}
+    let envp = environment(inherited(), local.as_ref(), errand.notify);
+    match become_program(program, envp)? {}
 }
 
 /// Whoever does not greet does not want this client, with or without a word: both have the exit code of a refusal.
@@ -82,22 +83,19 @@ fn ungreeted(error: Error, dial: &Dial) -> Failure {
 /// As s6-ipcclient sets it: PROTO, and IPCLOCALPATH, which is the name of the client's own socket, empty if it has none. What an earlier
 /// connection has set (IPCREMOTEEUID and so on) stays.
 fn environment(
-    inherited: impl Iterator<Item = (OsString, OsString)>,
+    inherited: impl Iterator<Item = Variable>,
     local: Option<&Address>,
     notify: bool,
-) -> Vec<CString> {
-    let set = |name: &OsStr| name == "PROTO" || name == "IPCLOCALPATH" || is_own(name.as_bytes());
-    let mut all: Vec<CString> = inherited
-        .filter(|(name, _)| !set(name))
-        .map(|(name, value)| variable(&name, &value))
-        .collect();
+) -> CVec {
+    let set = |name: &[u8]| name == b"PROTO" || name == b"IPCLOCALPATH" || is_own(name);
+    let mut all = CVec::default();
+    let passed = inherited.filter(|variable| !set(variable.name));
+    all.keep(passed.map(|variable| variable.entry));
     let local = local.map(Address::local_path).unwrap_or_default();
-    all.extend([
-        c"PROTO=IPC".to_owned(),
-        variable("IPCLOCALPATH".as_ref(), &local),
-    ]);
+    all.push(&[b"PROTO=IPC"]);
+    all.push(&[b"IPCLOCALPATH=", local.as_bytes()]);
     if notify {
-        all.push(variable("NOTIFYFD".as_ref(), NOTIFY.to_string().as_ref()));
+        all.push(&[b"NOTIFYFD=", NOTIFY.to_string().as_bytes()]);
     }
     all
 }
@@ -109,25 +107,25 @@ mod tests {
     #[test]
     fn what_is_about_closed_descriptors_is_not_inherited_and_the_rest_is() {
         let inherited = [
-            ("PATH", "/bin"),
-            ("NOTIFYFD", "8"),
-            ("LISTEN_PID", "1"),
-            ("PROTO", "UNIX"),
-            ("IPCLOCALPATH", "/other"),
-            ("IPCREMOTEEUID", "7"),
-        ];
-        let inherited = inherited.map(|(name, value)| (name.into(), value.into()));
-        let expected = [
             c"PATH=/bin",
+            c"NOTIFYFD=8",
+            c"LISTEN_PID=1",
+            c"PROTO=UNIX",
+            c"IPCLOCALPATH=/other",
             c"IPCREMOTEEUID=7",
-            c"PROTO=IPC",
-            c"IPCLOCALPATH=",
         ];
-        let without = environment(inherited.clone().into_iter(), None, false);
-        assert_eq!(without, expected.map(ToOwned::to_owned));
+        let inherited = inherited.into_iter().filter_map(Variable::of);
+        let expected = [
+            &b"PATH=/bin"[..],
+            b"IPCREMOTEEUID=7",
+            b"PROTO=IPC",
+            b"IPCLOCALPATH=",
+        ];
+        let without = environment(inherited.clone(), None, false);
+        assert_eq!(without.iter().collect::<Vec<_>>(), expected);
         let local = Address::parse("@mine".as_ref()).unwrap();
-        let with = environment(inherited.into_iter(), Some(&local), true);
-        assert!(with.contains(&c"IPCLOCALPATH=@mine".to_owned()));
-        assert_eq!(with.last().map(CString::as_c_str), Some(c"NOTIFYFD=8"));
+        let with = environment(inherited, Some(&local), true);
+        assert!(with.iter().any(|entry| entry == b"IPCLOCALPATH=@mine"));
+        assert_eq!(with.iter().last(), Some(&b"NOTIFYFD=8"[..]));
     }
 }

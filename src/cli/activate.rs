@@ -10,11 +10,10 @@ use crate::exit::{self, Unable as _, wrong_use};
 use crate::report::{self, info};
 use crate::serve::{self, Daemon, Manager, Watch};
 use crate::source::{self, Listening, Sockets};
-use crate::variables::is_managed;
+use crate::variables::{Variable, inherited, is_managed};
 use crate::{privileges, sys};
-use std::ffi::{OsStr, OsString};
+use std::ffi::CStr;
 use std::os::fd::AsFd as _;
-use std::os::unix::ffi::OsStrExt as _;
 
 pub(super) fn run(plan: ActivatePlan, parent: Parent) -> exit::Result<u8> {
     let low = plan.wanted.low;
@@ -49,7 +48,7 @@ pub(super) fn run(plan: ActivatePlan, parent: Parent) -> exit::Result<u8> {
     info!("the mode and owner of the socket decide alone who may come in: activate asks nobody");
     let daemon = Daemon {
         program,
-        env: environment(std::env::vars_os()),
+        env: environment(inherited()),
         layout: plan.layout,
         names,
         nofile,
@@ -91,13 +90,7 @@ fn names(
 }
 
 /// What the daemon inherits, each `NAME=VALUE`: not what was meant for doorward, nor what would tell of a connection.
-fn environment(inherited: impl Iterator<Item = (OsString, OsString)>) -> Vec<OsString> {
-    let passed = inherited.filter(|(name, _)| !is_managed(name.as_bytes(), "IPC"));
-    passed
-        .map(|(mut name, value)| {
-            name.push(OsStr::new("="));
-            name.push(value);
-            name
-        })
-        .collect()
+fn environment(inherited: impl Iterator<Item = Variable>) -> Vec<&'static CStr> {
+    let passed = inherited.filter(|variable| !is_managed(variable.name, "IPC"));
+    passed.map(|variable| variable.entry).collect()
 }

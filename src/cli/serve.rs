@@ -14,8 +14,9 @@ use crate::exit::{self, Unable as _, wrong_use};
 use crate::report::{self, info};
 use crate::serve::{self, BackendPlan, Manager, Orders, Workers};
 use crate::source::{self, Listening};
+use crate::variables::inherited;
 use crate::{privileges, sys};
-use std::ffi::OsString;
+use std::ffi::CStr;
 use std::os::fd::{AsFd as _, RawFd};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, RwLock};
@@ -58,7 +59,7 @@ pub(super) fn run(plan: ServePlan, parent: Parent) -> exit::Result<u8> {
     sockets.iter().for_each(Listening::warn_if_it_stays);
     let rules = rules(plan.rules)?;
     let manager = Manager::at(parent.notify_socket.as_deref(), low);
-    let template = Template::new(std::env::vars_os(), plan.proto, channels);
+    let template = Template::new(inherited(), plan.proto, channels);
     let low = landings.low();
     let lifetime = match &plan.delivery {
         DeliveryPlan::Spawn { lifetime, .. } => *lifetime,
@@ -164,7 +165,7 @@ fn handing(
 fn backend(
     source: BackendSource,
     program: Option<Program>,
-    env: Vec<OsString>,
+    env: Vec<&'static CStr>,
     nofile: Option<nix::libc::rlimit>,
 ) -> exit::Result<BackendPlan> {
     match (source, program) {

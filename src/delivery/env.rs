@@ -7,8 +7,8 @@ use super::layout::{Channels, Layout, NOTIFY, PIDFD};
 use crate::admission::Peer;
 use crate::report::Escaped;
 use crate::sys::cvec::CVec;
-use crate::variables::{RULE_NAMES, is_managed};
-use std::ffi::{CString, OsStr, OsString};
+use crate::variables::{RULE_NAMES, Variable, is_managed};
+use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt as _;
 
 /// IPCREMOTEGROUPS is left out beyond this many bytes.
@@ -41,9 +41,10 @@ impl<'a> Connection<'a> {
 /// What is the same for every connection.
 #[derive(Debug)]
 pub(crate) struct Template {
-    inherited: Vec<OsString>,
+    /// Each `NAME=VALUE`, where the process has it.
+    inherited: Vec<&'static CStr>,
     /// What another doorward in front of this one said of its rule.
-    rule_names: OsString,
+    rule_names: &'static [u8],
     proto: String,
     channels: Channels,
 }
@@ -51,28 +52,21 @@ pub(crate) struct Template {
 impl Template {
     /// `inherited` is the process's own environment.
     pub(crate) fn new(
-        inherited: impl Iterator<Item = (OsString, OsString)>,
+        inherited: impl Iterator<Item = Variable>,
         proto: String,
         channels: Channels,
     ) -> Template {
-        let mut rule_names = OsString::new();
-        let inherited = inherited
-            .filter(|(name, value)| {
-                let found = name == RULE_NAMES;
-                if found {
-                    rule_names.clone_from(value);
-                }
-                !found
-            })
-            .filter(|(name, _)| !is_managed(name.as_bytes(), &proto))
-            .map(|(mut name, value)| {
-                name.push("=");
-                name.push(value);
-                name
-            })
-            .collect();
+        let mut rule_names: &[u8] = b"";
+        let mut kept = Vec::with_capacity(64);
+        for variable in inherited {
+            if variable.name == RULE_NAMES.as_bytes() {
+                rule_names = variable.value;
+            } else if !is_managed(variable.name, &proto) {
+                kept.push(variable.entry);
+            }
+        }
         Template {
-            inherited,
+            inherited: kept,
             rule_names,
             proto,
             channels,
@@ -80,16 +74,14 @@ impl Template {
     }
 
     /// The inherited part, each `NAME=VALUE`.
-    pub(crate) fn inherited(&self) -> &[OsString] {
+    pub(crate) fn inherited(&self) -> &[&'static CStr] {
         &self.inherited
     }
 
     /// A door's buffer with the inherited part, and where that part ends.
     pub(super) fn begin(&self, block: &mut CVec) -> (usize, usize) {
         block.clear();
-        for entry in &self.inherited {
-            block.push(&[entry.as_bytes()]);
-        }
+        block.keep(self.inherited.iter().copied());
         block.mark()
     }
 
@@ -108,17 +100,14 @@ impl Template {
     }
 
     /// The environment of a program that this very process becomes, and so keeps its pid.
-    pub(crate) fn in_place(&self, admitted: &Admitted<'_>) -> Vec<CString> {
+    pub(crate) fn in_place(&self, admitted: &Admitted<'_>) -> CVec {
         let mut block = CVec::default();
         self.begin(&mut block);
-        self.finish(&mut block, &Connection::of(admitted));
-        let own_pid = |entry: &[u8]| match entry.starts_with(b"LISTEN_PID=") {
-            true => format!("LISTEN_PID={}", std::process::id()).into_bytes(),
-            false => entry.to_vec(),
-        };
-        // None has a zero byte: each ended at its first.
-        let entries = block.iter().map(own_pid);
-        entries.flat_map(CString::new).collect()
+        let (pid_at, _) = self.finish(&mut block, &Connection::of(admitted));
+        if let Some(at) = pid_at {
+            block.fill_pid(at, std::process::id());
+        }
+        block
     }
 
     /// Fills `block` with what a hand-off says of a connection: nothing of the process's own environment, each name once, and `NAME` alone
@@ -234,7 +223,7 @@ impl Template {
     fn rule_names(&self, block: &mut CVec, connection: &Connection<'_>) {
         let touched = connection.rule.iter().map(|(name, _)| name.as_slice());
         let touched = touched.filter(|name| is_name(name) && !self.is_beyond_rules(name));
-        let mut names = self.rule_names.as_bytes().to_vec();
+        let mut names = self.rule_names.to_vec();
         for name in touched {
             if !names.is_empty() {
                 names.push(b'=');
@@ -297,6 +286,7 @@ impl Digits {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::CString;
 
     fn block_of(
         template: &Template,
@@ -321,12 +311,12 @@ mod tests {
     }
 
     fn template(layout: Layout, inherited: &[(&str, &str)]) -> Template {
-        let inherited: Vec<(OsString, OsString)> = inherited
-            .iter()
-            .map(|(name, value)| (name.into(), value.into()))
-            .collect();
+        let inherited = inherited.iter().map(|(name, value)| {
+            let entry = CString::new(format!("{name}={value}")).unwrap();
+            Variable::of(Box::leak(entry.into_boxed_c_str())).unwrap()
+        });
         Template::new(
-            inherited.into_iter(),
+            inherited,
             "IPC".into(),
             Channels {
                 layout,
@@ -506,6 +496,51 @@ mod tests {
             !block
                 .iter()
                 .any(|entry| entry.starts_with("IPCREMOTEGROUPS="))
+        );
+    }
+
+    #[test]
+    fn what_is_passed_on_keeps_its_order_and_is_not_made_one() {
+        let inherited = [("B", "1"), ("A", "2"), ("B", "3"), ("=C:", "=d")];
+        let inherited = template(Layout::Ucspi, &inherited);
+        let passed = |rule: &[(Vec<u8>, Option<Vec<u8>>)]| {
+            let mut block = block_of(&inherited, &Peer::default(), b"", rule);
+            block.retain(|entry| {
+                ["A=", "B=", "=C"]
+                    .iter()
+                    .any(|name| entry.starts_with(name))
+            });
+            block
+        };
+        assert_eq!(passed(&[]), ["B=1", "A=2", "B=3", "=C:==d"]);
+        let set = (b"B".to_vec(), Some(b"4".to_vec()));
+        assert_eq!(passed(&[set]), ["A=2", "=C:==d", "B=4"]);
+        let gone = (b"B".to_vec(), None);
+        assert_eq!(passed(&[gone]), ["A=2", "=C:==d"]);
+        let empty = block_of(&template(Layout::Ucspi, &[]), &Peer::default(), b"", &[]);
+        assert_eq!(empty.first().map(String::as_str), Some("PROTO=IPC"));
+    }
+
+    #[test]
+    fn a_program_that_this_process_becomes_has_its_pid() {
+        let peer = peer();
+        let admitted = Admitted {
+            connection: std::fs::File::open("/dev/null").unwrap().into(),
+            peer: &peer,
+            peer_name: b"",
+            local_path: OsStr::new("/run/x"),
+            number: None,
+            rule_env: &[],
+            exec: None,
+        };
+        let block = template(Layout::Systemd, &[("A", "b")]).in_place(&admitted);
+        let pid = format!("LISTEN_PID={}\0", std::process::id());
+        assert_eq!(block.iter().next(), Some(&b"A=b"[..]));
+        assert!(
+            block
+                .all()
+                .windows(pid.len())
+                .any(|at| at == pid.as_bytes())
         );
     }
 

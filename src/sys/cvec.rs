@@ -1,29 +1,36 @@
 //! NULL-terminated vectors of C strings (argv, envp) in one reusable buffer.
 
-use std::ffi::c_char;
+use std::ffi::{CStr, c_char};
 
 /// A pid has at most ten digits.
 pub(super) const PID_DIGITS: usize = 10;
 
-/// Strings for execve(2): bytes in one buffer, pointers made by [`CVec::seal`].
+/// Strings for execve(2): those that stay where they are, then bytes in one buffer; pointers made by [`CVec::seal`].
 ///
 /// `clear` keeps the memory, so that a door fills its vector again for each connection without allocating.
 #[derive(Default)]
 pub(crate) struct CVec {
+    kept: Vec<&'static CStr>,
     bytes: Vec<u8>,
     starts: Vec<usize>,
     pointers: Vec<*mut c_char>,
 }
 
-// SAFETY: the pointers point into `bytes` of the same value, are made anew by `seal` under `&mut self`, and are read by nobody but the
-// call that borrows the value; moving the value to another thread moves no heap memory.
+// SAFETY: the pointers point into `bytes` of the same value, or to strings that live as long as the process; they are made anew by `seal`
+// under `&mut self`, and are read by nobody but the call that borrows the value; moving the value to another thread moves no heap memory.
 unsafe impl Send for CVec {}
 
 impl CVec {
     pub(crate) fn clear(&mut self) {
+        self.kept.clear();
         self.bytes.clear();
         self.starts.clear();
         self.pointers.clear();
+    }
+
+    /// Appends strings without copying them: most of an environment is passed on as it stands. They come before all that is pushed.
+    pub(crate) fn keep(&mut self, strings: impl IntoIterator<Item = &'static CStr>) {
+        self.kept.extend(strings);
     }
 
     /// Appends one string made of `parts`; a zero byte in it would end it early, so it ends there.
@@ -40,7 +47,7 @@ impl CVec {
         self.bytes.push(0);
     }
 
-    /// How much there is now, for [`CVec::rewind`].
+    /// How much was pushed until now, for [`CVec::rewind`].
     pub(crate) fn mark(&self) -> (usize, usize) {
         (self.bytes.len(), self.starts.len())
     }
@@ -53,6 +60,7 @@ impl CVec {
 
     /// Removes the strings for which `gone` holds (without their final zero). Those behind move up, so that [`CVec::all`] stays true.
     pub(crate) fn remove(&mut self, gone: impl Fn(&[u8]) -> bool) {
+        self.kept.retain(|string| !gone(string.to_bytes()));
         let mut index = 0;
         while let Some((start, end)) = self.span(index) {
             if !gone(self.string(start, end)) {
@@ -67,16 +75,17 @@ impl CVec {
         }
     }
 
-    /// All strings as they stand in memory, each with its final zero.
+    /// All strings that were pushed, as they stand in memory, each with its final zero.
     pub(crate) fn all(&self) -> &[u8] {
         &self.bytes
     }
 
     /// The strings, in order, without their final zero.
+    #[cfg(test)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        (0..self.starts.len())
-            .filter_map(|index| self.span(index))
-            .map(|(start, end)| self.string(start, end))
+        let kept = self.kept.iter().map(|string| string.to_bytes());
+        let pushed = (0..self.starts.len()).filter_map(|index| self.span(index));
+        kept.chain(pushed.map(|(start, end)| self.string(start, end)))
     }
 
     /// Where a string begins, and where the next does.
@@ -97,9 +106,21 @@ impl CVec {
         self.bytes.len() - 1 - PID_DIGITS
     }
 
+    /// Fills that room in, without leading zeros; the string ends behind the digits.
+    pub(crate) fn fill_pid(&mut self, at: usize, pid: u32) {
+        let digits = format!("{pid}\0");
+        if let Some(room) = self.bytes.get_mut(at..at + digits.len()) {
+            room.copy_from_slice(digits.as_bytes());
+        }
+    }
+
     /// Makes the pointers, NULL at the end; they hold until the value is changed.
     pub(super) fn seal(&mut self) -> &[*mut c_char] {
         self.pointers.clear();
+        self.pointers
+            .reserve(self.kept.len() + self.starts.len() + 1);
+        let kept = self.kept.iter().map(|string| string.as_ptr().cast_mut());
+        self.pointers.extend(kept);
         let base = self.bytes.as_mut_ptr().cast::<c_char>();
         // `wrapping_add` because an offset needs no proof here: every start is inside the buffer.
         self.pointers
@@ -144,6 +165,37 @@ mod tests {
         assert_eq!(pointers.len(), 2);
         assert!(pointers[1].is_null());
     }
+
+    #[test]
+    fn what_is_kept_comes_first_and_is_removed_like_the_rest() {
+        let mut vec = CVec::default();
+        vec.push(&[b"C=3"]);
+        vec.keep([c"A=1", c"B=2", c"A=4"]);
+        assert_eq!(
+            vec.iter().collect::<Vec<_>>(),
+            [&b"A=1"[..], b"B=2", b"A=4", b"C=3"]
+        );
+        vec.remove(|entry| entry.starts_with(b"A="));
+        assert_eq!(vec.iter().collect::<Vec<_>>(), [b"B=2", b"C=3"]);
+        assert_eq!(vec.all(), b"C=3\0");
+        assert_eq!(vec.seal().len(), 3);
+        vec.clear();
+        assert_eq!(vec.iter().count(), 0);
+    }
+
+    #[test]
+    fn a_pid_stands_where_its_room_was() {
+        for pid in [7, u32::MAX] {
+            let mut vec = CVec::default();
+            let at = vec.push_pid_room(b"P=");
+            vec.push(&[b"Q="]);
+            vec.fill_pid(at, pid);
+            let told = format!("P={pid}\0");
+            assert!(vec.all().starts_with(told.as_bytes()));
+            assert!(vec.all().ends_with(b"\0Q=\0"));
+        }
+    }
+
     #[test]
     fn what_is_removed_leaves_no_gap() {
         let mut vec = CVec::default();

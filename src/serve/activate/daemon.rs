@@ -11,7 +11,7 @@ use crate::sys::spawn::{Child, Failure, Job, Stack, spawn};
 use crate::sys::wait::End;
 use nix::libc;
 use nix::sys::signal::Signal;
-use std::ffi::OsString;
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -22,7 +22,7 @@ use std::time::Duration;
 pub(crate) struct Daemon {
     pub(crate) program: Program,
     /// What it inherits of doorward's environment, each `NAME=VALUE`.
-    pub(crate) env: Vec<OsString>,
+    pub(crate) env: Vec<&'static CStr>,
     pub(crate) layout: SocketLayout,
     /// LISTEN_FDNAMES, one for each socket.
     pub(crate) names: Option<Vec<String>>,
@@ -38,9 +38,7 @@ impl Daemon {
             argv.push(&[word.as_bytes()]);
         }
         let mut envp = CVec::default();
-        for entry in &self.env {
-            envp.push(&[entry.as_bytes()]);
-        }
+        envp.keep(self.env.iter().copied());
         let pid_at = match self.layout {
             SocketLayout::Inetd => None,
             SocketLayout::Systemd => {

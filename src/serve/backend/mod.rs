@@ -21,7 +21,7 @@ use crate::sys::spawn::Stack;
 use nix::libc;
 use nix::sys::signal::Signal;
 use std::collections::VecDeque;
-use std::ffi::OsString;
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::atomic::Ordering;
@@ -55,7 +55,7 @@ pub(crate) struct Workers {
     /// Not before there is something to take.
     pub(crate) lazy: bool,
     /// The inherited environment, less what doorward manages.
-    pub(crate) env: Vec<OsString>,
+    pub(crate) env: Vec<&'static CStr>,
     /// The descriptor limit that workers get back.
     pub(crate) nofile: Option<libc::rlimit>,
 }

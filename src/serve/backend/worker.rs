@@ -105,9 +105,7 @@ impl Backend {
             argv.push(&[word.as_bytes()]);
         }
         let mut envp = CVec::default();
-        for entry in &plan.env {
-            envp.push(&[entry.as_bytes()]);
-        }
+        envp.keep(plan.env.iter().copied());
         envp.push(&[b"LISTEN_FDS=1"]);
         envp.push(&[b"LISTEN_FDNAMES=handoff"]);
         if let Some((_, name)) = &self.notify {
