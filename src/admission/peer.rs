@@ -6,6 +6,8 @@ use crate::report::OrDash;
 use crate::sys;
 use nix::sys::socket::{getsockopt, sockopt};
 use std::fmt::{self, Display};
+use std::fs::File;
+use std::io::Read as _;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
@@ -14,6 +16,10 @@ pub(crate) type User = Option<u32>;
 
 /// The user namespace that the system booted with: its number is the same on every Linux, and no other has it.
 const FIRST_NAMESPACE: &str = "user:[4026531837]";
+
+/// Where the ids are that stand for whom a user namespace does not map.
+const OVERFLOW_UID: &str = "/proc/sys/kernel/overflowuid";
+const OVERFLOW_GID: &str = "/proc/sys/kernel/overflowgid";
 
 /// Which ids of this user namespace stand for nobody in particular.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,18 +40,22 @@ impl Mapping {
             if std::fs::read_to_string(map).is_ok_and(|text| maps_everything(&text)) {
                 return None;
             }
-            let id = std::fs::read_to_string(overflow);
-            Some(
-                id.ok()
-                    .and_then(|text| text.trim().parse().ok())
-                    .unwrap_or(65534),
-            )
+            Some(number_in(overflow).unwrap_or(65534))
         };
         Mapping {
-            unmapped_uid: unmapped("/proc/self/uid_map", "/proc/sys/kernel/overflowuid"),
-            unmapped_gid: unmapped("/proc/self/gid_map", "/proc/sys/kernel/overflowgid"),
+            unmapped_uid: unmapped("/proc/self/uid_map", OVERFLOW_UID),
+            unmapped_gid: unmapped("/proc/self/gid_map", OVERFLOW_GID),
         }
     }
+}
+
+/// The number that a file of /proc/sys holds.
+fn number_in(path: &str) -> Option<u32> {
+    // 4294967295 and a newline have 11 bytes.
+    let mut text = [0; 16];
+    let length = File::open(path).ok()?.read(&mut text).ok()?;
+    let text = std::str::from_utf8(text.get(..length)?).ok()?;
+    text.trim_ascii_end().parse().ok()
 }
 
 fn maps_everything(map: &str) -> bool {
@@ -89,6 +99,24 @@ impl Peer {
         self.gid = Some(gid).filter(|_| mapping.unmapped_gid != Some(gid));
         self.pid = Some(credentials.pid()).filter(|pid| *pid > 0);
         Ok(())
+    }
+
+    /// The same in a process that asks once. The map is read only where it has a say: the kernel makes a process's own part of /proc anew for
+    /// each, and that cost a link of a chain a fiftieth of its life, while the overflow ids are the whole system's and at hand.
+    pub(crate) fn identify_once(&mut self, connection: BorrowedFd<'_>) -> std::io::Result<()> {
+        self.identify(connection, &Mapping::default())?;
+        if self.may_be_unmapped() {
+            self.identify(connection, &Mapping::read())?;
+        }
+        Ok(())
+    }
+
+    /// Whether one of the ids is the overflow id, or that is not to be found out.
+    fn may_be_unmapped(&self) -> bool {
+        let (Some(uid), Some(gid)) = (number_in(OVERFLOW_UID), number_in(OVERFLOW_GID)) else {
+            return true;
+        };
+        self.uid == Some(uid) || self.gid == Some(gid) || self.groups.contains(&gid)
     }
 
     /// As the rules see it.
@@ -149,6 +177,29 @@ mod tests {
         assert!(!maps_everything("         0       1000          1\n"));
         assert!(!maps_everything("         0          0      65536\n"));
         assert!(!maps_everything(""));
+    }
+
+    #[test]
+    fn who_has_an_overflow_id_may_be_unmapped_and_nobody_else() {
+        let overflow = (number_in(OVERFLOW_UID), number_in(OVERFLOW_GID));
+        let (Some(uid), Some(gid)) = overflow else {
+            panic!("no overflow ids: {overflow:?}")
+        };
+        let may_be = |is_uid, is_gid, groups: &[u32]| {
+            let peer = Peer {
+                uid: Some(if is_uid { uid } else { uid - 1 }),
+                gid: Some(if is_gid { gid } else { gid - 1 }),
+                pid: None,
+                groups: groups.to_vec(),
+            };
+            peer.may_be_unmapped()
+        };
+        assert!(!may_be(false, false, &[0, gid + 1]));
+        assert!(may_be(true, false, &[]));
+        assert!(may_be(false, true, &[]));
+        assert!(may_be(false, false, &[0, gid]));
+        assert_eq!(number_in("/nowhere"), None);
+        assert_eq!(number_in("/proc/sys/kernel/ostype"), None);
     }
 
     #[test]

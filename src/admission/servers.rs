@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::who::{Matcher, resolve_one};
-use super::{Mapping, Peer, Who};
+use super::{Peer, Who};
 use std::io;
 use std::os::fd::BorrowedFd;
 
@@ -34,7 +34,7 @@ impl Servers {
     /// `PermissionDenied`: somebody else, or nobody that this user namespace knows. The system's, if the kernel does not say.
     pub(crate) fn check(&self, connection: BorrowedFd<'_>) -> io::Result<()> {
         let mut server = Peer::default();
-        server.identify(connection, &Mapping::read())?;
+        server.identify_once(connection)?;
         self.judge(&server)
     }
 

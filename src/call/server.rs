@@ -9,7 +9,7 @@ use super::pty::{Terminal, Ungiven};
 use super::receive::{self, Broken};
 use super::supervise::{Supervision, watched_signals};
 use super::wire::{Parsed, Request, Role};
-use crate::admission::{Mapping, Peer};
+use crate::admission::Peer;
 use crate::delivery::{LAYOUTS_END, Program};
 use crate::exit::{self, Failure, Unable as _, wrong_use};
 use crate::report::{self, Escaped, Kind, event};
@@ -63,7 +63,7 @@ pub(crate) fn run(post: Post, activation: &Activation) -> exit::Result<u8> {
     let policy = Policy::new(std::env::vars_os(), post.pass_env)
         .map_err(|why| wrong_use(format!("--pass-env: {why}")))?;
     let mut peer = Peer::default();
-    peer.identify(connection.as_fd(), &Mapping::read())
+    peer.identify_once(connection.as_fd())
         .unable("ask the kernel who calls")?;
     let mut caller = Caller::greet(connection, post.protocol).unable("greet the caller")?;
     let message = match receive::take(caller.connection(), end, post.protocol.parser()) {

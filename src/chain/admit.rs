@@ -4,7 +4,7 @@
 use super::given::{Given, Unfit};
 use super::place::Sockets;
 use super::program::become_program;
-use crate::admission::{Mapping, Peer, Reason, RuleName, Rules, Verdict, tell_refused};
+use crate::admission::{Peer, Reason, RuleName, Rules, Verdict, tell_refused};
 use crate::delivery::{Admitted, Beside, Channels, LAYOUTS_END, Program, Template, Trouble};
 use crate::exit::{self, Failure, Unable as _, wrong_use};
 use crate::report::{self, Kind, error, event};
@@ -47,7 +47,7 @@ pub(crate) fn run(admission: Admission) -> exit::Result<u8> {
         }
         Err(cause) => return Err(cause).unable("ask a connection for its peer's name"),
     };
-    if let Err(cause) = peer.identify(given.socket, &Mapping::read()) {
+    if let Err(cause) = peer.identify_once(given.socket) {
         peer.forget();
         return Ok(admission.refuse(&peer, Reason::Identity, format_args!("cause={cause}")));
     }
