@@ -148,31 +148,34 @@ pub fn main(mut words: Vec<OsString>) -> u8 {
     report::set_up(parent.stderr_is_ours, parent.journal);
     let arguments = match parsed {
         Ok(arguments) => arguments,
-        Err(error) => {
-            let command = words.get(1).cloned();
-            // Messages quote words as they were typed: they are made again of words that can forge no line.
-            let words: Vec<OsString> = words.into_iter().map(visible).collect();
-            let error = args::parse_with_clap(&words).err().unwrap_or(error);
-            // --help and --version are errors to clap, and go to standard output; wrong use goes to standard error.
-            if !error.use_stderr() {
-                let _ = error.print();
-                return 0;
-            }
-            if let Some(why) = args::unasked(&error, command) {
-                return fail(&exit::wrong_use(why));
-            }
-            if parent.stderr_is_ours {
-                let _ = error.print();
-                return exit::WRONG_USE;
-            }
-            let text = error.to_string();
-            let first = text.lines().next().unwrap_or_default();
-            return fail(&exit::wrong_use(
-                first.strip_prefix("error: ").unwrap_or(first),
-            ));
-        }
+        Err(error) => return help(words, error, parent.stderr_is_ours),
     };
     run(arguments.command, parent).unwrap_or_else(|failure| fail(&failure))
+}
+
+/// Tells what clap has to say: help that was asked for, or what is wrong with the words.
+fn help(words: Vec<OsString>, error: clap::Error, stderr_is_ours: bool) -> u8 {
+    let command = words.get(1).cloned();
+    // Messages quote words as they were typed: they are made again of words that can forge no line.
+    let words: Vec<OsString> = words.into_iter().map(visible).collect();
+    let error = args::parse_with_clap(&words).err().unwrap_or(error);
+    // --help and --version are errors to clap, and go to standard output; wrong use goes to standard error.
+    if !error.use_stderr() {
+        let _ = error.print();
+        return 0;
+    }
+    if let Some(why) = args::unasked(&error, command) {
+        return fail(&exit::wrong_use(why));
+    }
+    if stderr_is_ours {
+        let _ = error.print();
+        return exit::WRONG_USE;
+    }
+    let text = error.to_string();
+    let first = text.lines().next().unwrap_or_default();
+    fail(&exit::wrong_use(
+        first.strip_prefix("error: ").unwrap_or(first),
+    ))
 }
 
 fn run(command: Command, parent: Parent) -> exit::Result<u8> {
@@ -180,22 +183,29 @@ fn run(command: Command, parent: Parent) -> exit::Result<u8> {
         report::set_verbosity(plan::verbosity(log)?);
     }
     match command {
-        Command::Spawn(words) => serve::run(plan::spawn(*words)?, parent),
-        Command::Handoff(words) => serve::run(plan::handoff(*words)?, parent),
-        Command::Activate(words) => activate::run(plan::activate(*words)?, parent),
-        Command::Bind(words) => {
+        Command::Spawn(words) => apart(|| serve::run(plan::spawn(*words)?, parent)),
+        Command::Handoff(words) => apart(|| serve::run(plan::handoff(*words)?, parent)),
+        Command::Activate(words) => apart(|| activate::run(plan::activate(*words)?, parent)),
+        Command::Bind(words) => apart(|| {
             let binding = plan::bind(*words)?;
             descriptors::must_be_kept(&binding.keep_fds)?;
             descriptors::pass_only(&binding.keep_fds)?;
             match chain::bind(binding, parent.notification)? {}
-        }
-        Command::Connect(words) => chain::connect(plan::connect(words)?),
-        Command::Relay(words) => chain::relay(plan::relay(words)?),
-        Command::Admit(words) => admit::run(*words, parent),
-        Command::Call(words) => call::call(&plan::call(words)?),
-        Command::Answer(words) => call::answer(plan::answer(words)?, &parent.activation),
-        Command::Rules(task) => rules::run(plan::rule_task(task)?),
+        }),
+        Command::Connect(words) => apart(|| chain::connect(plan::connect(words)?)),
+        Command::Relay(words) => apart(|| chain::relay(plan::relay(words)?)),
+        Command::Admit(words) => apart(|| admit::run(*words, parent)),
+        Command::Call(words) => apart(|| call::call(&plan::call(words)?)),
+        Command::Answer(words) => apart(|| call::answer(plan::answer(words)?, &parent.activation)),
+        Command::Rules(task) => apart(|| rules::run(plan::rule_task(task)?)),
     }
+}
+
+/// Calls `run` on a frame of its own. The plans of all commands in one frame are a page of the stack, which the kernel would have to find
+/// for each of them.
+#[inline(never)]
+fn apart<T>(run: impl FnOnce() -> T) -> T {
+    run()
 }
 
 /// A word as a message may show it: escaped where it has control characters.

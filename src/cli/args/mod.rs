@@ -127,6 +127,9 @@ pub(super) fn unasked(error: &clap::Error, command: Option<OsString>) -> Option<
 }
 
 /// What the words say. Where they are not plainly right, clap reads them, and says what is wrong.
+///
+/// On a frame of its own: the room in which all commands' words are read is a page of the stack, and is used again by what follows.
+#[inline(never)]
 pub(super) fn parse(words: &mut Vec<OsString>) -> Result<Arguments, clap::Error> {
     match plainly_right(words) {
         Some(command) => Ok(Arguments { command }),

@@ -1,11 +1,13 @@
 //! The small files of a key, `exec` and those in `env`: read whole, or not at all.
 #![forbid(unsafe_code)]
 
+use std::os::fd::OwnedFd;
+
 use nix::fcntl::OFlag;
 use nix::sys::stat::{SFlag, fstat};
 use nix::unistd::read as read_some;
 
-use super::place::Site;
+use super::place::{Place, Site};
 use crate::admission::trust::{Fault, kind, uninterrupted};
 
 /// How long such a file may be, in bytes.
@@ -29,21 +31,26 @@ pub(super) fn read(site: Site<'_>, name: &[u8]) -> Result<Option<Vec<u8>>, Fault
     let stat = uninterrupted(|| fstat(&fd)).map_err(|errno| place.failed(errno))?;
     site.trust.check(&stat, || place.path.clone())?;
     check_type(&stat)?;
+    contents(&place, &fd).map(Some)
+}
 
+/// On its own, because its buffer is a page of the stack, and most keys have no such file.
+#[inline(never)]
+fn contents(place: &Place<'_>, fd: &OwnedFd) -> Result<Vec<u8>, Fault> {
     // One byte more than is allowed, to see that there is more.
     let mut buffer = [0; MAX_TEXT + 1];
     let mut filled = 0;
     while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        match uninterrupted(|| read_some(&fd, rest)) {
+        match uninterrupted(|| read_some(fd, rest)) {
             Ok(0) => break,
             Ok(count) => filled += count,
             Err(errno) => return Err(place.failed(errno)),
         }
     }
     match buffer.get(..filled) {
-        Some(text) if filled <= MAX_TEXT => Ok(Some(text.to_vec())),
+        Some(text) if filled <= MAX_TEXT => Ok(text.to_vec()),
         _ => Err(Fault::unfit(
-            place.path,
+            place.path.as_slice(),
             format!("is longer than {MAX_TEXT} bytes"),
         )),
     }
