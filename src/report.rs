@@ -126,15 +126,11 @@ pub(crate) fn set_verbosity(verbosity: Verbosity) {
 
 /// Whether standard error is the stream that systemd connected to the journal (`JOURNAL_STREAM` is `device:inode`).
 pub(crate) fn is_journal(journal_stream: Option<&std::ffi::OsStr>) -> bool {
-    let Some(stderr) = sys::fd::standard(2) else {
+    let Some(text) = journal_stream.and_then(|text| text.to_str()) else {
         return false;
     };
-    let Ok(stat) = nix::sys::stat::fstat(stderr) else {
-        return false;
-    };
-    journal_stream
-        .and_then(|text| text.to_str())
-        .is_some_and(|text| text == format!("{}:{}", stat.st_dev, stat.st_ino))
+    let stderr = sys::fd::standard(2).and_then(|stderr| nix::sys::stat::fstat(stderr).ok());
+    stderr.is_some_and(|stat| text == format!("{}:{}", stat.st_dev, stat.st_ino))
 }
 
 pub(crate) fn shows(kind: Kind) -> bool {

@@ -8,7 +8,7 @@ use crate::source::{Activation, FIRST, decimal, meant_for_us};
 use crate::sys;
 use nix::libc;
 use nix::sys::socket::{SockType, getsockopt, sockopt};
-use nix::sys::stat::{FileStat, fstat};
+use nix::sys::stat::fstat;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 
@@ -96,7 +96,7 @@ fn listening(number: RawFd) -> String {
 /// The socket at `number`, if there is one.
 fn at(number: RawFd, layout: Layout) -> Option<Given> {
     let socket = sys::fd::inherited(number)?;
-    is_socket(&fstat(socket).ok()?).then_some(Given {
+    identity(socket).map(|_| Given {
         socket,
         number,
         layout,
@@ -105,25 +105,28 @@ fn at(number: RawFd, layout: Layout) -> Option<Given> {
 
 /// Whether standard error is one of the places where the connection may stand, so that log lines would reach the client.
 pub(crate) fn is_stderr() -> bool {
-    [STANDARD, FIRST, UCSPI]
-        .into_iter()
-        .filter_map(sys::fd::inherited)
-        .any(|socket| is_same_socket(socket, 2))
+    socket_at(2).is_some_and(|stderr| {
+        [STANDARD, FIRST, UCSPI]
+            .into_iter()
+            .any(|number| socket_at(number) == Some(stderr))
+    })
 }
 
 /// Whether `number` is the same socket, however it got there.
 pub(crate) fn is_same_socket(socket: BorrowedFd<'_>, number: RawFd) -> bool {
-    let Some(other) = sys::fd::inherited(number) else {
-        return false;
-    };
-    match (fstat(socket), fstat(other)) {
-        (Ok(one), Ok(other)) => {
-            is_socket(&one) && (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
-        }
-        _ => false,
-    }
+    identity(socket).is_some_and(|socket| socket_at(number) == Some(socket))
 }
 
-fn is_socket(stat: &FileStat) -> bool {
-    stat.st_mode & libc::S_IFMT == libc::S_IFSOCK
+/// What tells one socket from another.
+type Identity = (libc::dev_t, libc::ino_t);
+
+fn socket_at(number: RawFd) -> Option<Identity> {
+    identity(sys::fd::inherited(number)?)
+}
+
+/// `None`: no socket.
+fn identity(fd: BorrowedFd<'_>) -> Option<Identity> {
+    let stat = fstat(fd).ok()?;
+    let is_socket = stat.st_mode & libc::S_IFMT == libc::S_IFSOCK;
+    is_socket.then_some((stat.st_dev, stat.st_ino))
 }

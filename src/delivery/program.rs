@@ -31,10 +31,9 @@ impl Program {
     /// Exit code 127: not found. 126: found, and not executable for the user that doorward runs as.
     pub(crate) fn look_up(argv: Vec<OsString>) -> exit::Result<Program> {
         let word = argv.first().cloned().unwrap_or_default();
-        let shown = Escaped(word.as_bytes()).to_string();
         let fail = |code, why: &str| Failure {
             code,
-            error: anyhow::anyhow!("unable to run {shown}: {why}"),
+            error: anyhow::anyhow!("unable to run {}: {why}", Escaped(word.as_bytes())),
         };
         match find(&word) {
             Found::At(path) => {
