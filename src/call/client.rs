@@ -11,12 +11,14 @@ use super::wire::{self, Malformed, Request, Role};
 use crate::chain::Dial;
 use crate::client::{Error, welcome};
 use crate::exit::{self, Failure, Unable as _, wrong_use};
+use crate::variables::{Variable, inherited};
 use crate::{report, sys};
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 
 /// `doorward call`, understood.
 #[derive(Debug)]
@@ -101,23 +103,18 @@ impl Call {
 }
 
 /// The environment as the program's side gets to see it, each `NAME=VALUE`.
-fn variables(all: bool) -> Vec<OsString> {
-    let entry = |(mut name, value): (OsString, OsString)| {
-        name.push("=");
-        name.push(value);
-        name
-    };
-    let own = std::env::vars_os().filter(|(name, _)| !name.is_empty());
-    own.filter(|_| all).map(entry).collect()
+fn variables(all: bool) -> Vec<&'static OsStr> {
+    let entry = |own: Variable| OsStr::from_bytes(own.entry.to_bytes());
+    inherited().filter(|_| all).map(entry).collect()
 }
 
-fn message(call: &Call, variables: &[OsString], terminal: &[Role]) -> exit::Result<Vec<u8>> {
+fn message(call: &Call, variables: &[&OsStr], terminal: &[Role]) -> exit::Result<Vec<u8>> {
     let request = Request {
         roles: call.roles(terminal),
         detach: call.detach,
         terminal: terminal.to_vec(),
         arguments: call.arguments.iter().map(OsString::as_os_str).collect(),
-        environment: variables.iter().map(OsString::as_os_str).collect(),
+        environment: variables.to_vec(),
     };
     let encoded = match call.protocol {
         Protocol::Doorward => wire::encode(&request),

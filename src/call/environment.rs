@@ -2,10 +2,11 @@
 #![forbid(unsafe_code)]
 
 use super::wire::name_of;
-use crate::variables::RULE_NAMES;
+use crate::sys::cvec::CVec;
+use crate::variables::{RULE_NAMES, Variable};
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::ffi::OsStrExt as _;
 
 /// Names, and beginnings of names where they end in `*`, that no caller sets, whatever the server says: they are doorward's word.
 const NEVER: [&str; 15] = [
@@ -79,11 +80,12 @@ const GUARDED: [&str; 46] = [
 /// What the server says of its callers' variables.
 #[derive(Debug)]
 pub(super) struct Policy {
-    own: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// By name; of two with one name the last.
+    own: BTreeMap<&'static [u8], Variable>,
     /// Names that a rule has set or removed.
-    ruled: Vec<Vec<u8>>,
+    ruled: Vec<&'static [u8]>,
     /// The prefix of the connection's variables, where it is not IPC.
-    proto: Option<Vec<u8>>,
+    proto: Option<&'static [u8]>,
     passed: Vec<OsString>,
 }
 
@@ -105,28 +107,27 @@ impl Policy {
     /// # Errors
     /// A name that never passes, or is none.
     pub(super) fn new(
-        own: impl Iterator<Item = (OsString, OsString)>,
+        own: impl Iterator<Item = Variable>,
         passed: Vec<OsString>,
     ) -> Result<Policy, String> {
-        let mut own: BTreeMap<Vec<u8>, Vec<u8>> = own
-            .map(|(name, value)| (name.into_vec(), value.into_vec()))
-            .collect();
+        let mut own: BTreeMap<_, _> = own.map(|variable| (variable.name, variable)).collect();
         // It is a word of the parent's to this process alone. `=` stands in no name.
-        let ruled = own.remove(RULE_NAMES.as_bytes()).unwrap_or_default();
-        let ruled = ruled.split(|&byte| byte == b'=').map(<[u8]>::to_vec);
+        let ruled = own.remove(RULE_NAMES.as_bytes());
+        let ruled = ruled.map_or(&b""[..], |ruled| ruled.value);
+        let ruled = ruled.split(|&byte| byte == b'=');
         let ruled = ruled.filter(|name| !name.is_empty()).collect();
         for name in ["NOTIFYFD", "PIDFD"] {
             // Their descriptors do not reach the program.
             own.remove(name.as_bytes());
         }
-        let proto = own.get(&b"PROTO"[..]).cloned();
+        let proto = own.get(&b"PROTO"[..]).map(|proto| proto.value);
         let proto = proto.filter(|proto| !proto.is_empty());
         for name in &passed {
             let bytes = name.as_bytes();
             if bytes.is_empty() || bytes.contains(&b'=') {
                 return Err("a variable has a name without =".into());
             }
-            if never(bytes, proto.as_deref()) {
+            if never(bytes, proto) {
                 return Err("no caller may set what says who it is or what doorward gives".into());
             }
         }
@@ -139,20 +140,21 @@ impl Policy {
     }
 
     fn lets_pass(&self, name: &[u8]) -> bool {
-        if never(name, self.proto.as_deref()) || self.ruled.iter().any(|ruled| ruled == name) {
+        if never(name, self.proto) || self.ruled.contains(&name) {
             return false;
         }
         if self.passed.iter().any(|passed| passed.as_bytes() == name) {
             return true;
         }
-        !is_among(name, &GUARDED) && self.own.get(name).is_some_and(Vec::is_empty)
+        let own = self.own.get(name);
+        !is_among(name, &GUARDED) && own.is_some_and(|own| own.value.is_empty())
     }
 
     /// Whether it is a TERM that leads to no file outside of where these are.
     fn is_plain_term(&self, name: &[u8], value: &[u8]) -> bool {
         let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-._".contains(byte);
         name == b"TERM"
-            && !self.ruled.iter().any(|ruled| ruled == name)
+            && !self.ruled.contains(&name)
             && (1..=64).contains(&value.len())
             && value.first().is_some_and(u8::is_ascii_alphanumeric)
             && value.iter().all(is_plain)
@@ -160,7 +162,7 @@ impl Policy {
 
     /// The program's environment: the server's own, and of the caller's what passes; of two with one name the first.
     /// With a terminal of its own, TERM is the caller's, who knows what draws it.
-    pub(super) fn environment(self, callers: &[&OsStr], on_terminal: bool) -> Vec<Vec<u8>> {
+    pub(super) fn environment(self, callers: &[&OsStr], on_terminal: bool) -> CVec {
         let mut taken: BTreeMap<&[u8], &[u8]> = BTreeMap::new();
         for entry in callers {
             if let Some(name) = name_of(entry)
@@ -170,13 +172,13 @@ impl Policy {
                 taken.entry(name).or_insert(value);
             }
         }
-        let entry = |name: &[u8], value: &[u8]| [name, b"=", value].concat();
-        let kept = self
-            .own
-            .iter()
-            .filter(|(name, _)| !taken.contains_key(name.as_slice()));
-        let mut all: Vec<Vec<u8>> = kept.map(|(name, value)| entry(name, value)).collect();
-        all.extend(taken.iter().map(|(name, value)| entry(name, value)));
+        let mut all = CVec::default();
+        let kept = self.own.values();
+        let kept = kept.filter(|own| !taken.contains_key(own.name));
+        all.keep(kept.map(|own| own.entry));
+        for (name, value) in taken {
+            all.push(&[name, b"=", value]);
+        }
         all
     }
 }
@@ -184,17 +186,23 @@ impl Policy {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::CString;
 
     fn passes(own: &[(&str, &str)], named: &[&str], caller: &[&str]) -> Vec<String> {
-        let own = own.iter().map(|(name, value)| (name.into(), value.into()));
+        let own = own.iter().map(variable);
         let named = named.iter().map(Into::into).collect();
         let policy = Policy::new(own, named).unwrap();
         let caller: Vec<&OsStr> = caller.iter().map(OsStr::new).collect();
         let environment = policy.environment(&caller, false);
         environment
-            .into_iter()
-            .map(|entry| String::from_utf8(entry).unwrap())
+            .iter()
+            .map(|entry| String::from_utf8(entry.to_vec()).unwrap())
             .collect()
+    }
+
+    fn variable((name, value): &(&str, &str)) -> Variable {
+        let entry = CString::new(format!("{name}={value}")).unwrap();
+        Variable::of(Box::leak(entry.into_boxed_c_str())).unwrap()
     }
 
     #[test]
@@ -231,7 +239,7 @@ mod tests {
             "",
             "A=B",
         ] {
-            let own = [("PROTO".into(), "UNIX".into())].into_iter();
+            let own = [variable(&("PROTO", "UNIX"))].into_iter();
             assert!(Policy::new(own, vec![name.into()]).is_err(), "{name}");
         }
     }

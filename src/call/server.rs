@@ -17,6 +17,7 @@ use crate::source::Activation;
 use crate::sys;
 use crate::sys::cvec::CVec;
 use crate::sys::spawn::{Child, Failure as NoChild, Job, Stack, spawn_from_anywhere};
+use crate::variables::inherited;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
@@ -60,7 +61,7 @@ pub(crate) fn run(post: Post, activation: &Activation) -> exit::Result<u8> {
     let end = Instant::now() + post.message_timeout;
     let signals = watched_signals().unable("set up signals")?;
     set_child_subreaper(true).unable("become the reaper of what the program leaves")?;
-    let policy = Policy::new(std::env::vars_os(), post.pass_env)
+    let policy = Policy::new(inherited(), post.pass_env)
         .map_err(|why| wrong_use(format!("--pass-env: {why}")))?;
     let mut peer = Peer::default();
     peer.identify_once(connection.as_fd())
@@ -210,11 +211,8 @@ fn start(
     for word in own.chain(request.arguments.iter().copied()) {
         argv.push(&[word.as_bytes()]);
     }
-    let mut envp = CVec::default();
     let on_terminal = !request.terminal.is_empty();
-    for entry in policy.environment(&request.environment, on_terminal) {
-        envp.push(&[&entry]);
-    }
+    let mut envp = policy.environment(&request.environment, on_terminal);
     let [stdin, stdout, stderr] = &descriptors.standard;
     let job = Job {
         path: &path,
