@@ -43,9 +43,11 @@ pub(super) fn take(
 ) -> Result<Message, Broken> {
     let mut bytes = Vec::new();
     let mut descriptors = Vec::new();
-    let mut chunk = vec![0; CHUNK];
+    let mut chunk = Vec::new();
     while let Parsed::Missing(missing) = parse(&bytes).map_err(Broken::Malformed)? {
         let missing = missing.min(CHUNK);
+        // As large as it has to be: most requests are a page or two.
+        chunk.resize(missing.max(chunk.len()), 0);
         patience::wait(connection, PollFlags::POLLIN, Some(end)).map_err(Broken::of)?;
         let room = chunk.get_mut(..missing).unwrap_or_default();
         let received = match scm::receive(connection, room, libc::MSG_DONTWAIT) {
