@@ -1,7 +1,10 @@
 //! A command, found as execvp(3) would find it.
 #![forbid(unsafe_code)]
 
+use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::libc;
+use nix::sys::stat::stat;
 use nix::unistd::{AccessFlags, faccessat};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -51,13 +54,13 @@ fn find_in(word: &OsStr, path: &OsStr) -> Found {
 }
 
 fn look_at(path: &Path) -> Found {
-    match std::fs::metadata(path) {
-        Ok(metadata) if !metadata.is_file() => Found::NotExecutable,
+    match stat(path) {
+        Ok(stat) if stat.st_mode & libc::S_IFMT != libc::S_IFREG => Found::NotExecutable,
         Ok(_) if faccessat(AT_FDCWD, path, AccessFlags::X_OK, AtFlags::AT_EACCESS).is_ok() => {
             Found::At(path.to_path_buf())
         }
         Ok(_) => Found::NotExecutable,
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Found::NotExecutable,
+        Err(Errno::EACCES | Errno::EPERM) => Found::NotExecutable,
         Err(_) => Found::Nowhere,
     }
 }

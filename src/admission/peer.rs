@@ -4,10 +4,11 @@
 use super::Asker;
 use crate::report::OrDash;
 use crate::sys;
+use nix::fcntl::{OFlag, open};
 use nix::sys::socket::{getsockopt, sockopt};
+use nix::sys::stat::Mode;
+use nix::unistd::read;
 use std::fmt::{self, Display};
-use std::fs::File;
-use std::io::Read as _;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
@@ -53,7 +54,8 @@ impl Mapping {
 fn number_in(path: &str) -> Option<u32> {
     // 4294967295 and a newline have 11 bytes.
     let mut text = [0; 16];
-    let length = File::open(path).ok()?.read(&mut text).ok()?;
+    let file = open(path, OFlag::O_CLOEXEC, Mode::empty()).ok()?;
+    let length = read(&file, &mut text).ok()?;
     let text = std::str::from_utf8(text.get(..length)?).ok()?;
     text.trim_ascii_end().parse().ok()
 }

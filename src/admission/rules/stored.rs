@@ -5,9 +5,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use nix::sys::stat::{SFlag, stat};
+
 use super::{Answer, Asker, Database, RuleTree};
 use crate::admission::current;
-use crate::admission::trust::escaped;
+use crate::admission::trust::{escaped, kind};
 
 /// Rules at a path, to be asked for each connection, from several threads at once.
 #[derive(Debug)]
@@ -34,11 +36,12 @@ pub(crate) enum Form {
 impl Source {
     /// A directory is a tree of rules, everything else must be a database.
     fn open(path: &Path) -> Result<Source, String> {
-        let found = std::fs::metadata(path).map_err(|error| {
+        let found = stat(path).map_err(|errno| {
             let shown = escaped(path.as_os_str().as_bytes());
+            let error = std::io::Error::from(errno);
             format!("rules directory or file {shown}: {error}")
         })?;
-        if found.is_dir() {
+        if kind(&found) == SFlag::S_IFDIR {
             RuleTree::open(path).map(Source::Tree)
         } else {
             Database::open(path).map(Source::Database)
