@@ -53,7 +53,7 @@ pub(crate) fn run(
     control.open_doors()?;
     control.unready = Some(ready_fd);
     // A service waits far longer than it starts. Where this is refused, it only takes more memory.
-    let _ = sys::memory::release_code();
+    sys::memory::release_code();
     while !control.is_to_stop() {
         control.announce();
         control.turn(None);

@@ -83,7 +83,7 @@ pub(crate) fn watch(watch: Watch) -> exit::Result<u8> {
     event!("ready");
     keeper.manager.tell(&[NotifyState::Ready]);
     // A service waits far longer than it starts. Where this is refused, it only takes more memory.
-    let _ = sys::memory::release_code();
+    sys::memory::release_code();
     while keeper.stops == 0 && !keeper.broken {
         keeper.turn(None);
     }
