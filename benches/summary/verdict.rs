@@ -24,7 +24,6 @@ fn line(goal: &Goal) -> Vec<String> {
         match goal.wanted {
             Wanted::AtLeast(least) => format!("at least {least:.decimals$}"),
             Wanted::AtMost(most) => format!("at most {most:.decimals$}"),
-            Wanted::Shown => "-".into(),
         },
         figures.join(", "),
         verdict(goal, &measured),
@@ -64,7 +63,6 @@ fn verdict(goal: &Goal, measured: &[Measured]) -> String {
         match goal.wanted {
             Wanted::AtLeast(least) => shown >= least,
             Wanted::AtMost(most) => shown <= most,
-            Wanted::Shown => true,
         }
     };
     let missed: Vec<&str> = measured
@@ -84,10 +82,7 @@ fn verdict(goal: &Goal, measured: &[Measured]) -> String {
     if !measured.iter().all(Measured::counts) || measured.is_empty() {
         return "not measured".into();
     }
-    match goal.wanted {
-        Wanted::Shown => "-".into(),
-        _ => "reached".into(),
-    }
+    "reached".into()
 }
 
 /// Of the figure.
