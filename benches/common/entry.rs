@@ -1,7 +1,7 @@
 //! How each benchmark starts: as itself, as one of its helpers, or not at all.
 #![forbid(unsafe_code)]
 
-use super::clients;
+use super::{clients, server};
 use anyhow::Result;
 use std::process::ExitCode;
 
@@ -11,10 +11,10 @@ pub type Helper = (&'static str, fn(&[String]) -> Result<()>);
 /// The `main` of a benchmark.
 pub fn run(helpers: &[Helper], measure: impl FnOnce() -> Result<()>) -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let all = helpers
-        .iter()
-        .copied()
-        .chain([(clients::WORD, clients::main as _)]);
+    let all = helpers.iter().copied().chain([
+        (clients::WORD, clients::main as _),
+        (server::WORD, server::main as _),
+    ]);
     let helper = arguments.split_first().and_then(|(word, rest)| {
         let (_, main) = all.into_iter().find(|(name, _)| name == word)?;
         Some((main, rest))

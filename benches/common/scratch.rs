@@ -65,7 +65,7 @@ pub fn forget_server(server: Pid) {
 }
 
 /// Starts the thread that cleans up when the run is interrupted. Call it before any other thread exists: each
-/// inherits the mask that keeps these signals for this one (the standard library clears it in what it spawns).
+/// inherits the mask that keeps these signals for this one. (So do processes: a server takes it off.)
 pub fn clean_up_on_signals() -> Result<()> {
     let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]
         .into_iter()

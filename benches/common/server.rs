@@ -3,9 +3,10 @@
 
 use super::scratch::{Scratch, forget_server, remember_server};
 use anyhow::{Context, Result, bail};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
 use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,6 +18,18 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What stands in a command for the path of the socket: each start has one of its own, as several servers run at a time.
 pub const SOCKET: &str = "@SOCKET@";
+
+/// The word that makes the benchmark's own program become a server.
+pub const WORD: &str = "become-server";
+
+/// `become-server PROG [ARG...]`, with no signal blocked. In the benchmark some are, for the thread that waits for them, and
+/// what it starts inherits that: SIGTERM would not end a server that leaves its signals alone.
+pub fn main(arguments: &[String]) -> Result<()> {
+    let (program, arguments) = arguments.split_first().context("no command")?;
+    SigSet::empty().thread_set_mask()?;
+    let error = Command::new(program).args(arguments).exec();
+    Err(error).with_context(|| format!("unable to run {program}"))
+}
 
 /// How many were started.
 static STARTED: AtomicUsize = AtomicUsize::new(0);
@@ -41,11 +54,11 @@ impl Server {
             .iter()
             .map(|word| word.replace(SOCKET, &path))
             .collect();
-        let (program, arguments) = words.split_first().context("no command")?;
         let process = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "--"])
-            .arg(program)
-            .args(arguments)
+            .arg(std::env::current_exe().context("unable to find our own program")?)
+            .arg(WORD)
+            .args(words)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(&log)?)
