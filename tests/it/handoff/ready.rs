@@ -128,6 +128,8 @@ fn flood_on_the_notification_socket_stops_nothing() {
         stop.store(true, std::sync::atomic::Ordering::SeqCst);
     });
     kill(Pid::from_raw(worker), Signal::SIGKILL).unwrap();
+    // Until then it may still take a connection with it.
+    door.wait_log("backend exit ");
     assert_ne!(serving(&door), worker);
 }
 
