@@ -107,6 +107,9 @@ fn start(link: &Link, given: Option<&Connection>) -> Result<Child> {
     };
     Command::new(program)
         .args(arguments)
+        // cargo's variables are three dozen, and with its LD_LIBRARY_PATH every library is looked for in its directories first.
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         // What s6-ipcserver tells its children.
         .env("PROTO", "IPC")
         .env("IPCREMOTEEUID", geteuid().to_string())
