@@ -14,10 +14,10 @@ pub struct Shared {
     #[arg(long, default_value_t = 7)]
     pub rounds: usize,
     /// Seconds of load for each row and number of clients in each round
-    #[arg(long, default_value_t = 0.5)]
+    #[arg(long, default_value_t = 0.6)]
     pub seconds: f64,
     /// How many slices these seconds are cut into; all rows take turns
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 12)]
     pub turns: usize,
     /// Two rounds of short cells: does everything run? The figures say little
     #[arg(long)]
