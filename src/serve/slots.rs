@@ -330,8 +330,8 @@ impl Slots {
         }
     }
 
-    /// Closes what was watched, such as the copy of a greeted connection. The poll must be told: it goes by the open file, which the child holds as well, and would
-    /// wake the control thread at each read of the client's for as long as the child runs.
+    /// Closes what was watched, such as the copy of a greeted connection. The poll must be told: it goes by the open file, which the
+    /// child holds as well, and would wake the control thread at each read of the client's for as long as the child runs.
     pub(super) fn unwatch(&self, watched: OwnedFd) {
         // Not there if it never was (see `unwatched`).
         let _ = self.poll.delete(&watched);

@@ -139,7 +139,7 @@ impl Memory {
 }
 
 impl Seen {
-    /// `name` was found in the directory that `path` names, and no link led to it.
+    /// What `path` names was found, with `stat`, and no link led to it.
     pub(super) fn note(&self, path: &[u8], stat: &FileStat) {
         let mut things = self.things.borrow_mut();
         let relative = path.get(self.root_length..).map(CString::new);

@@ -155,6 +155,7 @@ impl Identity {
             changed: TimeSpec::new(stat.st_ctime, stat.st_ctime_nsec),
         }
     }
+
     pub(super) fn is_on_device_of(&self, other: &Identity) -> bool {
         self.device == other.device
     }
