@@ -82,6 +82,7 @@ pub(super) fn run(plan: ServePlan, parent: Parent) -> exit::Result<u8> {
                 low,
                 nofile,
                 null,
+                is_proven: AtomicBool::new(false),
             };
             (Delivery::Spawn(recipe), None)
         }

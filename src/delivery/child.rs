@@ -1,22 +1,23 @@
 //! One child for each connection: its descriptors, its arguments, its environment, and the start.
 #![forbid(unsafe_code)]
 
-use super::env::{Connection, Template};
+use super::env::Template;
 use super::landing::{Landing, Landings};
 use super::layout::{Channels, LAYOUTS_END, NOTIFY, PIDFD};
 use super::program::Program;
+use super::seat::Seat;
 use super::{Admitted, Beside, Deliver, Held, Newborn, Trouble};
 use crate::report::Escaped;
 use crate::sys;
-use crate::sys::cvec::CVec;
-use crate::sys::spawn::{Failure, Job, Noted, Stack, spawn_noted};
+use crate::sys::spawn::{Failure, Launch, Noted, is_short};
 use nix::libc;
+use std::collections::VecDeque;
 use std::ffi::{CStr, CString};
 use std::io;
+use std::mem;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What is the same for every child of this process.
 pub(crate) struct Recipe {
@@ -31,17 +32,45 @@ pub(crate) struct Recipe {
     pub(crate) nofile: Option<libc::rlimit>,
     /// Stands in for what is not there.
     pub(crate) null: OwnedFd,
+    /// The last child that was waited for has become its program.
+    pub(crate) is_proven: AtomicBool,
+}
+
+impl Recipe {
+    /// Whether so many come that a door is not to wait for its child's exec. With fewer the processors have time, and a door that sleeps
+    /// meanwhile leaves its child more of it; and what fails for all is better known by the door.
+    fn is_crowded(&self, slots: u32) -> bool {
+        slots >= CROWD && self.is_proven.load(Ordering::Relaxed)
+    }
+
+    /// A child that was waited for has become its program, or has not.
+    fn prove(&self, is_program: bool, became: bool) {
+        // All doors read it: it is written when it changes.
+        if is_program && self.is_proven.load(Ordering::Relaxed) != became {
+            self.is_proven.store(became, Ordering::Relaxed);
+        }
+    }
+
+    /// What is run: the program, or what runs a rule's script.
+    fn path(&self, script: Option<&[u8]>) -> Result<&CStr, Trouble> {
+        match (script, &self.execlineb) {
+            (None, _) => Ok(&self.program.path),
+            (Some(_), Some(execlineb)) => Ok(execlineb),
+            (Some(_), None) => {
+                let cause = io::Error::from_raw_os_error(libc::ENOENT);
+                Err(Trouble::Program("execlineb".to_owned(), cause))
+            }
+        }
+    }
 }
 
 /// A door's own place of work: what it uses again for each child, and nobody else touches.
 pub(super) struct Bench {
     recipe: &'static Recipe,
-    stack: Stack,
-    argv: CVec,
-    script_argv: CVec,
-    env: CVec,
-    /// Where the inherited part of `env` ends.
-    inherited: (usize, usize),
+    /// For the next child.
+    seat: Seat,
+    /// For those after it; the last in the row is the one that was used last.
+    others: VecDeque<Seat>,
     /// Numbers that a child can have, for what stands too high.
     landing: Landing,
     /// How often in a row execve was short of something.
@@ -49,15 +78,12 @@ pub(super) struct Bench {
     newborn: Arc<Newborn>,
 }
 
+/// So many children of a door may be on their way to their programs at the same time.
+const SEATS: usize = 4;
 /// After so many tries, some seconds, execve's refusal is final.
 const MOST_SHORT: u32 = 60;
-
-fn is_short(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE)
-    )
-}
+/// Slots in use that make a crowd.
+const CROWD: u32 = 4;
 
 /// A descriptor at a number that a child can have.
 struct Landed {
@@ -70,25 +96,17 @@ impl Bench {
     /// # Errors
     /// There is no memory for the stack, or no landing left.
     pub(super) fn new(recipe: &'static Recipe, landings: &mut Landings) -> io::Result<Bench> {
-        let mut env = CVec::default();
-        let inherited = recipe.template.begin(&mut env);
-        let mut argv = CVec::default();
-        for word in &recipe.program.argv {
-            argv.push(&[word.as_bytes()]);
-        }
+        let newborn = Arc::new(Newborn::default());
         let landing = landings
             .take()
             .ok_or_else(|| io::Error::from_raw_os_error(libc::EMFILE))?;
         Ok(Bench {
             recipe,
-            stack: Stack::new()?,
-            argv,
-            script_argv: CVec::default(),
-            env,
-            inherited,
+            seat: Seat::new(recipe, &newborn.note)?,
+            others: VecDeque::new(),
             landing,
             short: 0,
-            newborn: Arc::default(),
+            newborn,
         })
     }
 
@@ -137,59 +155,67 @@ impl Bench {
         })
     }
 
+    /// The connection's child: its program by now or, where many come at once, on its way there.
     fn start(&mut self, admitted: &Admitted<'_>, places: &Places) -> Result<Noted, Trouble> {
         let recipe = self.recipe;
-        let (path, argv): (&CStr, _) = match (admitted.exec, &recipe.execlineb) {
-            (None, _) => (&recipe.program.path, &mut self.argv),
-            (Some(script), Some(execlineb)) => {
-                self.script_argv.clear();
-                for word in [b"execlineb", &b"-Pc"[..], script] {
-                    self.script_argv.push(&[word]);
-                }
-                (execlineb, &mut self.script_argv)
-            }
-            (Some(_), None) => {
-                let cause = io::Error::from_raw_os_error(libc::ENOENT);
-                return Err(Trouble::Program("execlineb".to_owned(), cause));
-            }
+        let script = admitted.exec;
+        let path = recipe.path(script)?;
+        self.seat.clear()?;
+        let launch = Launch {
+            path,
+            pid_at: self.seat.write_environment(admitted),
+            places: places.used(),
+            low: recipe.low.unsigned_abs(),
+            nofile: recipe.nofile,
         };
-        let connection = Connection::of(admitted);
-        let (pid_at, changed) = recipe.template.finish(&mut self.env, &connection);
-        let child = spawn_noted(
-            &mut self.stack,
-            Job {
-                path,
-                argv,
-                envp: &mut self.env,
-                pid_at,
-                places: places.used(),
-                low: recipe.low.unsigned_abs(),
-                nofile: recipe.nofile,
-                foreground: None,
-            },
-            &self.newborn.pid,
-            self.newborn.wants_pidfd.load(Ordering::Relaxed),
-        );
-        if changed {
-            self.inherited = recipe.template.begin(&mut self.env);
+        let wants_pidfd = self.newborn.wants_pidfd.load(Ordering::Relaxed);
+        let child = if script.is_none() && !wants_pidfd && recipe.is_crowded(admitted.slots) {
+            let child = self.seat.launch(&launch);
+            self.take_next_seat();
+            child
         } else {
-            self.env.rewind(self.inherited);
+            let child = self.seat.run(&launch, script, wants_pidfd);
+            recipe.prove(script.is_none(), child.is_ok());
+            child
+        };
+        self.judge(child, path)
+    }
+
+    /// The one that was used first, or one more if that is still in use.
+    fn take_next_seat(&mut self) {
+        let is_free = self.others.front().is_some_and(Seat::is_free);
+        let one_more = !is_free && self.others.len() + 1 < SEATS;
+        let new = one_more.then(|| Seat::new(self.recipe, &self.newborn.note));
+        // Without memory for it there are fewer.
+        let new = new.and_then(Result::ok);
+        if let Some(next) = new.or_else(|| self.others.pop_front()) {
+            self.others.push_back(mem::replace(&mut self.seat, next));
         }
-        if child.is_ok() {
-            self.short = 0;
-        }
-        child.map_err(|failure| match failure {
-            Failure::NoProcess(error) => Trouble::Later("create a child", error),
-            // execve is short of something that may pass; but a program that always is must not keep the door for ever.
-            Failure::NoProgram(error) if is_short(&error) && self.short < MOST_SHORT => {
-                self.short += 1;
-                Trouble::Later("run the program", error)
-            }
-            Failure::NoProgram(error) => {
+    }
+
+    /// What is worth trying again, and what is not.
+    fn judge(&mut self, child: Result<Noted, Failure>, path: &CStr) -> Result<Noted, Trouble> {
+        match child {
+            Ok(child) => {
                 self.short = 0;
-                Trouble::Program(Escaped(path.to_bytes()).to_string(), error)
+                Ok(child)
             }
-        })
+            Err(Failure::NoProcess(error)) => Err(Trouble::Later("create a child", error)),
+            // execve is short of something that may pass; but a program that always is must not keep the door for ever.
+            Err(Failure::NoProgram(error))
+                if error.raw_os_error().is_some_and(is_short) && self.short < MOST_SHORT =>
+            {
+                self.short += 1;
+                Err(Trouble::Later("run the program", error))
+            }
+            Err(Failure::NoProgram(error)) => {
+                self.short = 0;
+                Err(Trouble::Program(
+                    Escaped(path.to_bytes()).to_string(),
+                    error,
+                ))
+            }
+        }
     }
 }
 

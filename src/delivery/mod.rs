@@ -9,6 +9,7 @@ mod handoff;
 mod landing;
 mod layout;
 mod program;
+mod seat;
 
 pub(crate) use channel::Channel;
 pub(crate) use child::Recipe;
@@ -19,13 +20,13 @@ pub(crate) use layout::{Channels, LAYOUTS_END, Layout, NOTIFY, PIDFD, SocketLayo
 pub(crate) use program::{Program, execlineb};
 
 use crate::admission::Peer;
-use crate::sys::spawn::Noted;
+use crate::sys::spawn::{Note, Noted};
 use nix::libc;
-use std::ffi::OsStr;
+use std::ffi::{CStr, OsStr};
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32};
+use std::sync::atomic::AtomicBool;
 
 /// An admitted connection, to be delivered.
 pub(crate) struct Admitted<'a> {
@@ -35,6 +36,8 @@ pub(crate) struct Admitted<'a> {
     pub(crate) local_path: &'a OsStr,
     /// Connections that this user has open, this one included; `None`: nobody has counted.
     pub(crate) number: Option<u32>,
+    /// Slots in use, this one included.
+    pub(crate) slots: u32,
     pub(crate) rule_env: &'a [(Vec<u8>, Option<Vec<u8>>)],
     /// The rule's execline script, in place of the program.
     pub(crate) exec: Option<&'a [u8]>,
@@ -97,8 +100,8 @@ pub(crate) enum Trouble {
 /// What a door shares with whoever reaps of the child that it is creating.
 #[derive(Debug, Default)]
 pub(crate) struct Newborn {
-    /// The child's pid, from before it runs until it is entered or has failed; else 0.
-    pub(crate) pid: AtomicI32,
+    /// Its pid is the child's from before it runs until it is entered or has failed; else 0.
+    pub(crate) note: Arc<Note>,
     /// Whether children are to have pidfds.
     pub(crate) wants_pidfd: AtomicBool,
 }
@@ -138,6 +141,14 @@ impl Delivery {
     /// Whether the `exec` of a rule can be run.
     pub(crate) fn runs_scripts(&self) -> bool {
         matches!(self, Delivery::Spawn(recipe) if recipe.execlineb.is_some())
+    }
+
+    /// The program that each connection gets.
+    pub(crate) fn program(&self) -> Option<&CStr> {
+        match self {
+            Delivery::Spawn(recipe) => Some(&recipe.program.path),
+            Delivery::Handoff(_) => None,
+        }
     }
 
     /// Whether clients get a greeting.

@@ -1,7 +1,7 @@
 //! A door: takes one connection after the other from accept to exec.
 #![forbid(unsafe_code)]
 
-use super::ends::tell_end;
+use super::ends::{tell_end, tell_no_program};
 use super::slots::Entered;
 use super::{Counters, Service, SlotsOf};
 use crate::admission::{Full, Peer, Reason, RuleName, Telling, User, Verdict};
@@ -203,6 +203,7 @@ impl<'a> Door<'a> {
             peer_name: name.bytes(),
             local_path: &local_path,
             number: Some(number),
+            slots,
             rule_env: &env,
             exec: exec.as_deref(),
         };
@@ -222,7 +223,6 @@ impl<'a> Door<'a> {
 
     /// Delivers the connection, trying again as long as only a limit is in the way.
     fn deliver(&mut self, admitted: Admitted<'_>, rule: &RuleName, slots: u32) {
-        static NO_PROGRAM: Throttle = Throttle::new();
         let user = admitted.peer.uid;
         let mut beside = Beside::default();
         let mut give_up = None;
@@ -275,9 +275,7 @@ impl<'a> Door<'a> {
                     break;
                 }
                 Err(Trouble::Program(program, cause)) => {
-                    if NO_PROGRAM.open() {
-                        error!("unable to run {program}: {cause}");
-                    }
+                    tell_no_program(program, &cause);
                     if beside.greeted() {
                         return self.leave_greeted(admitted.connection, user);
                     }
@@ -350,7 +348,7 @@ impl<'a> Door<'a> {
             Entered::Quietly => {}
             Entered::Tell => service.bell.ring(),
             Entered::Ended(end) => {
-                tell_end(user, began, pid, &end);
+                tell_end(service, user, began, pid, &end);
                 if !greeted {
                     service.orders.room.release(user);
                 }

@@ -1,12 +1,14 @@
 //! The ends of children, leases and greetings: a slot is given back when nothing holds it any more.
 #![forbid(unsafe_code)]
 
+use super::Service;
 use super::control::{CHILDREN, Control, TERM_TO_KILL};
 use super::few::FEW;
 use super::slots::Key;
 use crate::admission::{User, UserIs};
 use crate::delivery::Held;
-use crate::report::{self, Kind, OrDash, Seconds};
+use crate::report::{self, Escaped, Kind, OrDash, Seconds, Throttle, error};
+use crate::sys::spawn::Failure;
 use crate::sys::wait::End;
 use crate::{clock, sys};
 use nix::libc;
@@ -14,8 +16,13 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::socket::{Shutdown, shutdown};
 use nix::unistd::{Pid, getpgid};
+use std::fmt::Display;
+use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::time::Duration;
+
+/// The status of a child that cannot become its program.
+const NO_PROGRAM: libc::c_int = 127;
 
 impl Control {
     /// Children have ended that nobody watches each by itself.
@@ -129,7 +136,7 @@ impl Control {
 
     fn tell_end(&self, key: Key, pid: Option<libc::pid_t>, end: &End) {
         if let Some((user, began)) = self.service.slots.with(key, |slot| (slot.user, slot.began)) {
-            tell_end(user, began, pid, end);
+            tell_end(self.service, user, began, pid, end);
         }
     }
 
@@ -213,8 +220,26 @@ impl Control {
     }
 }
 
-/// The line for the end of what held the slot of a connection.
-pub(super) fn tell_end(user: User, began: Duration, pid: Option<libc::pid_t>, end: &End) {
+/// The line for the end of what held the slot of a connection; and why its child never was its program, if so.
+pub(super) fn tell_end(
+    service: &Service,
+    user: User,
+    began: Duration,
+    pid: Option<libc::pid_t>,
+    end: &End,
+) {
+    if let (Some(pid), End::Code(NO_PROGRAM)) = (pid, end) {
+        match (
+            service.slots.failure(pid),
+            service.orders.delivery.program(),
+        ) {
+            (Some(Failure::NoProgram(cause)), Some(program)) => {
+                tell_no_program(Escaped(program.to_bytes()), &cause);
+            }
+            (Some(Failure::NoProcess(cause)), _) => tell_no_program("a child", &cause),
+            (Some(Failure::NoProgram(_)), None) | (None, _) => {}
+        }
+    }
     if !report::shows(Kind::Connection) {
         return;
     }
@@ -227,6 +252,14 @@ pub(super) fn tell_end(user: User, began: Duration, pid: Option<libc::pid_t>, en
             UserIs(user)
         ),
     );
+}
+
+/// Says that a connection is lost because its program cannot be run; with many of them, once a second.
+pub(super) fn tell_no_program(program: impl Display, cause: &io::Error) {
+    static THROTTLE: Throttle = Throttle::new();
+    if THROTTLE.open() {
+        error!("unable to run {program}: {cause}");
+    }
 }
 
 /// Signals the group that a child leads, and the child itself if it has left that group. The child is not reaped yet, so the numbers

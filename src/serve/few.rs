@@ -10,6 +10,7 @@
 
 use super::slots::Key;
 use crate::delivery::Newborn;
+use crate::sys::spawn::Failure;
 use crate::sys::wait::End;
 use nix::libc::pid_t;
 use std::sync::Arc;
@@ -44,13 +45,13 @@ impl Few {
 
     /// A door has its child: gives how it ended, if it has ended already.
     pub(super) fn born(&mut self, pid: pid_t, newborn: &Newborn) -> Option<End> {
-        newborn.pid.store(0, Ordering::Relaxed);
+        newborn.note.pid.store(0, Ordering::Relaxed);
         self.take_early(pid)
     }
 
     /// A door's child has become nothing, and was reaped.
     pub(super) fn stillborn(&mut self, newborn: &Newborn) {
-        let pid = newborn.pid.swap(0, Ordering::Relaxed);
+        let pid = newborn.note.pid.swap(0, Ordering::Relaxed);
         self.take_early(pid);
     }
 
@@ -70,12 +71,18 @@ impl Few {
         if let Some(at) = self.children.iter().position(|(known, _)| *known == pid) {
             return Some(self.children.swap_remove(at).1);
         }
-        let is_ours = |newborn: &Arc<Newborn>| newborn.pid.load(Ordering::Relaxed) == pid;
+        let is_ours = |newborn: &Arc<Newborn>| newborn.note.pid.load(Ordering::Relaxed) == pid;
         // Else somebody else's, who ran in this process before doorward did: nobody waits for it.
         if self.newborns.iter().any(is_ours) {
             self.early.push((pid, end));
         }
         None
+    }
+
+    /// Why a child that has ended never was its program, where that is so.
+    pub(super) fn failure(&self, pid: pid_t) -> Option<Failure> {
+        let mut notes = self.newborns.iter().map(|newborn| &newborn.note);
+        notes.find_map(|note| note.failure(pid))
     }
 
     /// A slot's child is gone, however that was learned.
@@ -134,14 +141,14 @@ mod tests {
         few.know(Arc::clone(&newborn));
         let entered = key(&slots, 10);
         few.add(10, entered);
-        newborn.pid.store(11, Ordering::Relaxed);
+        newborn.note.pid.store(11, Ordering::Relaxed);
         assert_eq!(few.ended(10, END), Some(entered));
         assert_eq!(few.ended(10, END), None, "it is gone");
         assert_eq!(few.ended(11, END), None, "its door comes later");
         assert_eq!(few.ended(12, END), None);
         assert_eq!(few.born(11, &newborn), Some(END));
-        assert_eq!(newborn.pid.load(Ordering::Relaxed), 0);
-        newborn.pid.store(12, Ordering::Relaxed);
+        assert_eq!(newborn.note.pid.load(Ordering::Relaxed), 0);
+        newborn.note.pid.store(12, Ordering::Relaxed);
         assert_eq!(few.born(12, &newborn), None, "that end was nobody's");
     }
 
@@ -150,11 +157,11 @@ mod tests {
         let newborn = Arc::new(Newborn::default());
         let mut few = Few::default();
         few.know(Arc::clone(&newborn));
-        newborn.pid.store(11, Ordering::Relaxed);
+        newborn.note.pid.store(11, Ordering::Relaxed);
         assert_eq!(few.ended(11, END), None);
         few.stillborn(&newborn);
         assert_eq!(few.ended(11, END), None, "after its door has given it up");
-        newborn.pid.store(11, Ordering::Relaxed);
+        newborn.note.pid.store(11, Ordering::Relaxed);
         assert_eq!(few.born(11, &newborn), None);
     }
 

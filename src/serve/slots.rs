@@ -5,6 +5,7 @@ use super::few::Few;
 use crate::admission::User;
 use crate::delivery::{Held, Newborn};
 use crate::sys;
+use crate::sys::spawn::Failure;
 use crate::sys::wait::End;
 use nix::libc;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -234,6 +235,11 @@ impl Slots {
     /// A child was reaped; gives its slot, unless its door has still to enter it, and is then told.
     pub(super) fn ended(&self, pid: libc::pid_t, end: End) -> Option<Key> {
         self.table().few.ended(pid, end)
+    }
+
+    /// Why a child that has ended never was its program, where that is so.
+    pub(super) fn failure(&self, pid: libc::pid_t) -> Option<Failure> {
+        self.table().few.failure(pid)
     }
 
     /// Whether children are without a watch that should have one.

@@ -11,6 +11,7 @@ mod peer_name;
 mod pidfd;
 mod process;
 mod program;
+mod together;
 
 use crate::support::{Client, Door, Report, probe};
 

@@ -103,6 +103,17 @@ pub fn pids() -> Vec<i32> {
         .collect()
 }
 
+/// The threads of a process, by their numbers.
+pub fn threads(pid: i32) -> Vec<i32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten();
+    let names = tasks.flatten().map(|task| task.file_name());
+    names
+        .filter_map(|name| name.to_str()?.parse().ok())
+        .collect()
+}
+
 /// Whether it lives: it exists and is no zombie.
 pub fn alive(pid: i32) -> bool {
     status_line(pid, "State").is_some_and(|state| !state.starts_with(['Z', 'X']))
