@@ -10,3 +10,21 @@ pub(crate) fn now() -> Duration {
         .map(Duration::from)
         .unwrap_or_default()
 }
+
+/// Whole milliseconds, rounded up; without a division of 128 bits, for which a waiting service would need one more page of code.
+pub(crate) fn milliseconds(wait: Duration) -> u128 {
+    wait.saturating_add(Duration::from_nanos(999_999))
+        .as_millis()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_begun_millisecond_counts_whole() {
+        let counted = |nanoseconds| milliseconds(Duration::from_nanos(nanoseconds));
+        assert_eq!([0, 1, 1_000_000, 1_000_001].map(counted), [0, 1, 1, 2]);
+        assert!(milliseconds(Duration::MAX) > 0);
+    }
+}

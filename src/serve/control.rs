@@ -270,7 +270,7 @@ impl Control {
             return EpollTimeout::NONE;
         };
         let wait = next.saturating_sub(clock::now());
-        let milliseconds = wait.as_nanos().div_ceil(1_000_000).min(60_000);
+        let milliseconds = clock::milliseconds(wait).min(60_000);
         EpollTimeout::try_from(i32::try_from(milliseconds).unwrap_or(60_000))
             .unwrap_or(EpollTimeout::ZERO)
     }
