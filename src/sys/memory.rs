@@ -33,7 +33,8 @@ unsafe extern "C" fn release(
     }
     // SAFETY: sysconf reads a constant.
     let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
-    for header in headers {
+    // The last first: the headers stand in the first part, and reading on would bring that back.
+    for header in headers.iter().rev() {
         if header.p_type != libc::PT_LOAD || header.p_flags & libc::PF_W != 0 {
             continue;
         }
