@@ -21,7 +21,7 @@ use nix::sys::signalfd::SignalFd;
 use sd_notify::NotifyState;
 use std::collections::VecDeque;
 use std::os::fd::AsFd as _;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -52,8 +52,9 @@ pub(crate) fn run(
     sys::memory::share_one_heap();
     control.open_doors()?;
     control.unready = Some(ready_fd);
-    // A service waits far longer than it starts. Where this is refused, it only takes more memory.
-    sys::memory::release_code();
+    // What is said once is a part of the start.
+    control.announce();
+    control.service.has_begun();
     while !control.is_to_stop() {
         control.announce();
         control.turn(None);
@@ -129,6 +130,7 @@ impl Control {
             .flat_map(|socket| (0..each).map(move |_| DoorState::at(socket)))
             .collect::<Vec<_>>();
         let beats = vec![0; doors.len()];
+        let threads = doors.len() + 1;
         let service = Box::leak(Box::new(Service {
             orders,
             slots,
@@ -139,6 +141,8 @@ impl Control {
             troubles: Troubles::default(),
             wants_news: AtomicBool::new(manager.is_there()),
             retired: AtomicBool::new(false),
+            // The doors, and this thread.
+            starting: AtomicUsize::new(threads),
         }));
         let watchdog = watchdog.map(|interval| Watchdog {
             interval: interval / 2,

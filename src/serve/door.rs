@@ -130,6 +130,7 @@ impl<'a> Door<'a> {
 
     /// Takes connections until told to leave.
     pub(super) fn work(mut self) {
+        self.service.has_begun();
         if let Some(socket) = self.service.orders.sockets.get(self.state.socket) {
             while !self.state.is_to_leave() {
                 if !self.desk.has_room() {

@@ -27,10 +27,11 @@ pub(crate) use ready::{Manager, ReadyFd};
 use crate::admission::{Denials, Mapping, Room, Rules};
 use crate::delivery::Delivery;
 use crate::source::Listening;
+use crate::sys;
 use bell::Bell;
 use door::DoorState;
 use slots::Slots;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use troubles::Troubles;
 
@@ -74,6 +75,8 @@ struct Service {
     wants_news: AtomicBool,
     /// Our own sockets are shut down: their doors leave when the queue is empty.
     retired: AtomicBool,
+    /// Threads that have not begun their work yet.
+    starting: AtomicUsize,
 }
 
 impl Service {
@@ -86,6 +89,14 @@ impl Service {
 
     fn needs_control(&self) -> bool {
         matches!(&self.orders.delivery, Delivery::Handoff(handing) if handing.needs_control())
+    }
+
+    /// For each thread when its start is over. The last gives back the memory of what only the start needed: a service waits far longer than
+    /// it starts. Where this is refused, it only takes more memory.
+    fn has_begun(&self) {
+        if self.starting.fetch_sub(1, Ordering::SeqCst) == 1 {
+            sys::memory::release_code();
+        }
     }
 
     fn is_retired(&self, socket: usize) -> bool {
