@@ -109,7 +109,7 @@ impl Handoff {
         let message = message::parse(payload)?;
         let (mut connection, mut notify, mut notify_peer, mut pidfd, mut lease) =
             (None, None, None, None, None);
-        for (name, descriptor) in named(message.names, descriptors)? {
+        for (name, descriptor) in named(&message.names, descriptors)? {
             let place = match name {
                 b"connection" => &mut connection,
                 b"notify" => &mut notify,
@@ -123,7 +123,7 @@ impl Handoff {
         }
         let connection = connection.ok_or(Error::Malformed("no connection"))?;
         let peer = Peer::of(connection.as_fd())?;
-        let (uid, gid) = message::claimed(&message.env)?;
+        let (uid, gid) = message.claimed()?;
         for (what, claimed, actual) in [("euid", uid, peer.uid), ("egid", gid, peer.gid)] {
             if let Some(claimed) = claimed.filter(|claimed| *claimed != actual) {
                 return Err(Error::Forged {
@@ -138,7 +138,7 @@ impl Handoff {
         }
         Ok(Handoff {
             peer,
-            env: message.env,
+            env: message.env(),
             connection,
             notify,
             notify_peer,
@@ -148,21 +148,20 @@ impl Handoff {
     }
 }
 
-/// Descriptors with their names; `names` has colons between them.
+/// Descriptors with their names.
 ///
 /// # Errors
 /// `Malformed`: there are more names than descriptors, or fewer.
-pub(super) fn named(
-    names: &[u8],
+pub(super) fn named<'a>(
+    names: &[&'a [u8]],
     descriptors: Vec<OwnedFd>,
-) -> Result<impl Iterator<Item = (&[u8], OwnedFd)>, Error> {
-    let colons = names.iter().filter(|&&byte| byte == b':').count();
-    if colons + 1 != descriptors.len() {
+) -> Result<impl Iterator<Item = (&'a [u8], OwnedFd)>, Error> {
+    if names.len() != descriptors.len() {
         return Err(Error::Malformed(
             "HANDOFF_FDS names another number of descriptors than came",
         ));
     }
-    Ok(names.split(|&byte| byte == b':').zip(descriptors))
+    Ok(names.iter().copied().zip(descriptors))
 }
 
 fn is_stream(socket: &OwnedFd) -> bool {

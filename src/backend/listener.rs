@@ -106,7 +106,7 @@ fn receive_channel(control: BorrowedFd<'_>) -> Result<OwnedFd, Error> {
     }
     let payload = payload.get(..received.length).unwrap_or_default();
     let message = message::parse(payload)?;
-    let (_, channel) = named(message.names, received.descriptors)?
+    let (_, channel) = named(&message.names, received.descriptors)?
         .find(|(name, _)| *name == b"channel")
         .ok_or(Error::Malformed("no channel"))?;
     given::check(channel.as_fd(), Role::Channel)?;

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::error::Error;
-use crate::sys::cvec::first_zero;
+use crate::sys::cvec::first;
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt as _;
@@ -56,11 +56,14 @@ impl fmt::Debug for Environment {
 }
 
 /// One payload.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct Message<'a> {
-    /// What the descriptors are, in their order, with colons between; none twice.
-    pub(super) names: &'a [u8],
-    pub(super) env: Environment,
+    /// What the descriptors are, in their order; none twice.
+    pub(super) names: Vec<&'a [u8]>,
+    /// `NAME` with its value, or `NAME` alone, in their order; no name twice.
+    variables: Vec<(&'a [u8], Option<&'a [u8]>)>,
+    /// The same as they came, without the first two entries.
+    text: &'a [u8],
 }
 
 /// Takes a payload apart.
@@ -78,32 +81,64 @@ pub(super) fn parse(payload: &[u8]) -> Result<Message<'_>, Error> {
         .strip_prefix(b"HANDOFF=1\0")
         .ok_or(Error::Malformed("HANDOFF=1 does not come first"))?;
     let mut rest = entries(rest);
-    let names = rest
+    let descriptors = rest
         .next()
         .and_then(|entry| entry.strip_prefix(b"HANDOFF_FDS="))
         .ok_or(Error::Malformed("HANDOFF_FDS does not come second"))?;
-    if !are_names(&mut names.split(|&byte| byte == b':').collect::<Vec<_>>()) {
+    let mut names = Vec::with_capacity(8);
+    names.extend(descriptors.split(|&byte| byte == b':'));
+    if !are_names(names.iter().copied()) {
         return Err(Error::Malformed("a descriptor's name is empty or repeated"));
     }
-    let variables = rest.text;
-    let mut known = Vec::with_capacity(16);
-    known.extend(entries(variables).map(|entry| name_and_value(entry).0));
-    if !are_names(&mut known) {
+    let text = rest.text;
+    let mut variables = Vec::with_capacity(16);
+    variables.extend(rest.map(name_and_value));
+    if !are_names(variables.iter().map(|&(name, _)| name)) {
         return Err(Error::Malformed("a variable's name is empty or repeated"));
-    }
-    let mut text = variables.to_vec();
-    // What a later doorward says to backends is no part of the connection's environment.
-    if known.iter().any(|name| name.starts_with(b"HANDOFF")) {
-        text.clear();
-        for entry in entries(variables).filter(|entry| !entry.starts_with(b"HANDOFF")) {
-            text.extend_from_slice(entry);
-            text.push(0);
-        }
     }
     Ok(Message {
         names,
-        env: Environment { text },
+        variables,
+        text,
     })
+}
+
+impl Message<'_> {
+    /// What is said of the connection. What a later doorward says to backends is no part of that.
+    pub(super) fn env(&self) -> Environment {
+        let is_later = |entry: &[u8]| entry.starts_with(b"HANDOFF");
+        let mut text = self.text.to_vec();
+        if self.variables.iter().any(|(name, _)| is_later(name)) {
+            text.clear();
+            for entry in entries(self.text).filter(|entry| !is_later(entry)) {
+                text.extend_from_slice(entry);
+                text.push(0);
+            }
+        }
+        Environment { text }
+    }
+
+    /// The effective uid and gid that the payload claims; `None` where it names none, as for an unmapped peer.
+    ///
+    /// # Errors
+    /// `Malformed`: no PROTO, or an id that is no number.
+    pub(super) fn claimed(&self) -> Result<(Option<u32>, Option<u32>), Error> {
+        let proto = self.variables.iter().find(|(name, _)| *name == b"PROTO");
+        let proto = proto
+            .and_then(|&(_, proto)| proto)
+            .ok_or(Error::Malformed("no PROTO"))?;
+        let claim = |rest: &[u8]| {
+            let is_it = |name: &[u8]| {
+                // Its length tells most others apart.
+                name.len() == proto.len() + rest.len()
+                    && name.ends_with(rest)
+                    && name.starts_with(proto)
+            };
+            let found = self.variables.iter().find(|(name, _)| is_it(name));
+            found.and_then(|&(_, id)| id).map(number).transpose()
+        };
+        Ok((claim(b"REMOTEEUID")?, claim(b"REMOTEEGID")?))
+    }
 }
 
 /// The entries of a text in which each is ended by a zero byte.
@@ -119,7 +154,7 @@ impl<'a> Iterator for Entries<'a> {
     type Item = &'a [u8];
 
     fn next(&mut self) -> Option<&'a [u8]> {
-        let (entry, rest) = self.text.split_at_checked(first_zero(self.text)?)?;
+        let (entry, rest) = self.text.split_at_checked(first(0, self.text)?)?;
         self.text = rest.get(1..).unwrap_or_default();
         Some(entry)
     }
@@ -127,7 +162,7 @@ impl<'a> Iterator for Entries<'a> {
 
 /// `NAME=VALUE`, or `NAME` alone.
 fn name_and_value(entry: &[u8]) -> (&[u8], Option<&[u8]>) {
-    match entry.iter().position(|&byte| byte == b'=') {
+    match first(b'=', entry) {
         Some(at) => {
             let (name, rest) = entry.split_at(at);
             (name, rest.get(1..))
@@ -136,38 +171,31 @@ fn name_and_value(entry: &[u8]) -> (&[u8], Option<&[u8]>) {
     }
 }
 
-/// Whether none of `names` is empty, and none there twice; they are put in another order.
-fn are_names(names: &mut [&[u8]]) -> bool {
-    // By length first, which is at hand: an empty one is the first then, and equal ones are neighbours.
-    names.sort_unstable_by(|one, other| one.len().cmp(&other.len()).then_with(|| one.cmp(other)));
-    names.first().is_none_or(|name| !name.is_empty())
-        && names.windows(2).all(|two| two.first() != two.last())
-}
+/// Above this many names it is worth to put them in order.
+const A_FEW: usize = 32;
 
-/// The effective uid and gid that the payload claims; `None` where it names none, as for an unmapped peer.
-///
-/// # Errors
-/// `Malformed`: no PROTO, or an id that is no number.
-pub(super) fn claimed(env: &Environment) -> Result<(Option<u32>, Option<u32>), Error> {
-    let proto = env.get("PROTO").ok_or(Error::Malformed("no PROTO"))?;
-    let (mut uid, mut gid) = (None, None);
-    for (name, value) in env.iter() {
-        match name.as_bytes().strip_prefix(proto.as_bytes()) {
-            Some(b"REMOTEEUID") => uid = value.map(number).transpose()?,
-            Some(b"REMOTEEGID") => gid = value.map(number).transpose()?,
-            _ => {}
-        }
+/// Whether none of `names` is empty, and none there twice.
+fn are_names<'a>(names: impl ExactSizeIterator<Item = &'a [u8]> + Clone) -> bool {
+    if names.len() > A_FEW {
+        let mut sorted: Vec<_> = names.collect();
+        sorted.sort_unstable();
+        return sorted.first().is_some_and(|name| !name.is_empty())
+            && sorted.windows(2).all(|two| two.first() != two.last());
     }
-    Ok((uid, gid))
+    // Most differ in their lengths, which are at hand.
+    names.clone().enumerate().all(|(index, name)| {
+        !name.is_empty() && names.clone().take(index).all(|earlier| earlier != name)
+    })
 }
 
 /// Digits and nothing else.
-fn number(text: &OsStr) -> Result<u32, Error> {
-    let bytes = text.as_bytes();
-    let digits = !bytes.is_empty() && bytes.iter().all(u8::is_ascii_digit);
-    text.to_str()
-        .filter(|_| digits)
-        .and_then(|text| text.parse().ok())
+fn number(text: &[u8]) -> Result<u32, Error> {
+    let digit = |byte: &u8| char::from(*byte).to_digit(10);
+    let value = text.iter().try_fold(0u32, |value, byte| {
+        value.checked_mul(10)?.checked_add(digit(byte)?)
+    });
+    value
+        .filter(|_| !text.is_empty())
         .ok_or(Error::Malformed("an id is no number"))
 }
 
@@ -188,11 +216,12 @@ mod tests {
     fn a_whole_payload_gives_names_and_variables_in_order() {
         let message =
             parse(b"HANDOFF=1\0HANDOFF_FDS=connection:lease\0PROTO=IPC\0A=b=c\0B\0C=\0").unwrap();
-        assert_eq!(message.names, b"connection:lease");
-        assert_eq!(message.env.get("A"), Some(OsStr::new("b=c")));
-        assert_eq!(message.env.get("B"), None);
-        assert_eq!(message.env.get("C"), Some(OsStr::new("")));
-        let names: Vec<_> = message.env.iter().map(|(name, _)| name).collect();
+        assert_eq!(message.names, [&b"connection"[..], b"lease"]);
+        let env = message.env();
+        assert_eq!(env.get("A"), Some(OsStr::new("b=c")));
+        assert_eq!(env.get("B"), None);
+        assert_eq!(env.get("C"), Some(OsStr::new("")));
+        let names: Vec<_> = env.iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["PROTO", "A", "B", "C"]);
     }
 
@@ -222,6 +251,17 @@ mod tests {
     }
 
     #[test]
+    fn a_name_among_many_may_be_there_once_only() {
+        let mut payload = b"HANDOFF=1\0HANDOFF_FDS=connection\0".to_vec();
+        for index in 0..2 * A_FEW {
+            payload.extend_from_slice(format!("A{index}={index}\0").as_bytes());
+        }
+        assert_eq!(parse(&payload).unwrap().env().iter().count(), 2 * A_FEW);
+        payload.extend_from_slice(b"A1\0");
+        malformed(&payload);
+    }
+
+    #[test]
     fn every_prefix_of_a_payload_is_malformed_or_a_shorter_whole_one() {
         let whole = b"HANDOFF=1\0HANDOFF_FDS=connection\0PROTO=IPC\0X=1\0";
         for length in 0..whole.len() {
@@ -243,23 +283,25 @@ mod tests {
     #[test]
     fn words_of_a_later_protocol_are_no_variables() {
         let message = parse(b"HANDOFF=1\0HANDOFF_FDS=connection\0HANDOFF_LATER=1\0X=1\0").unwrap();
-        assert_eq!(message.env.iter().count(), 1);
+        assert_eq!(message.env().iter().count(), 1);
     }
 
     #[test]
     fn the_claim_follows_the_prefix_and_must_be_a_number() {
-        let env = |text: &str| {
+        let claimed = |text: &str| {
             let payload = format!("HANDOFF=1\0HANDOFF_FDS=connection\0{text}");
-            parse(payload.as_bytes()).unwrap().env
+            parse(payload.as_bytes()).unwrap().claimed()
         };
-        let both = env("PROTO=UNIX\0UNIXREMOTEEUID=7\0UNIXREMOTEEGID=8\0IPCREMOTEEUID=9\0");
-        assert_eq!(claimed(&both).unwrap(), (Some(7), Some(8)));
-        assert_eq!(claimed(&env("PROTO=IPC\0")).unwrap(), (None, None));
+        let both = "PROTO=UNIX\0UNIXREMOTEEUID=7\0UNIXREMOTEEGID=8\0IPCREMOTEEUID=9\0";
+        assert_eq!(claimed(both).unwrap(), (Some(7), Some(8)));
+        assert_eq!(claimed("PROTO=IPC\0").unwrap(), (None, None));
+        let largest = claimed("PROTO=IPC\0IPCREMOTEEUID=4294967295\0");
+        assert_eq!(largest.unwrap(), (Some(u32::MAX), None));
         for odd in ["+7", "-1", "", "7 ", "4294967296", "seven"] {
-            let odd = env(&format!("PROTO=IPC\0IPCREMOTEEUID={odd}\0"));
-            assert!(matches!(claimed(&odd), Err(Error::Malformed(_))));
+            let odd = claimed(&format!("PROTO=IPC\0IPCREMOTEEUID={odd}\0"));
+            assert!(matches!(odd, Err(Error::Malformed(_))));
         }
-        assert!(matches!(claimed(&env("A=1\0")), Err(Error::Malformed(_))));
+        assert!(matches!(claimed("A=1\0"), Err(Error::Malformed(_))));
     }
 
     #[test]
@@ -277,10 +319,14 @@ mod tests {
         let payload: Vec<u8> = page.lines().filter_map(hex).flatten().collect();
         assert_eq!(payload.len(), 218);
         let message = parse(&payload).unwrap();
-        assert_eq!(message.names, b"connection:notify:notify-peer:lease");
-        assert_eq!(claimed(&message.env).unwrap(), (Some(1000), Some(1000)));
-        assert_eq!(message.env.get("COLOUR"), Some(OsStr::new("red")));
-        let last = message.env.iter().last().unwrap();
+        assert_eq!(
+            message.names,
+            [&b"connection"[..], b"notify", b"notify-peer", b"lease"]
+        );
+        assert_eq!(message.claimed().unwrap(), (Some(1000), Some(1000)));
+        let env = message.env();
+        assert_eq!(env.get("COLOUR"), Some(OsStr::new("red")));
+        let last = env.iter().last().unwrap();
         assert_eq!(
             last,
             (OsStr::new("IPCLOCALPATH"), Some(OsStr::new("/run/x")))
