@@ -37,12 +37,6 @@ pub(crate) struct Recipe {
 }
 
 impl Recipe {
-    /// Whether so many come that a door is not to wait for its child's exec. With fewer the processors have time, and a door that sleeps
-    /// meanwhile leaves its child more of it; and what fails for all is better known by the door.
-    fn is_crowded(&self, slots: u32) -> bool {
-        slots >= CROWD && self.is_proven.load(Ordering::Relaxed)
-    }
-
     /// A child that was waited for has become its program, or has not.
     fn prove(&self, is_program: bool, became: bool) {
         // All doors read it: it is written when it changes.
@@ -67,9 +61,9 @@ impl Recipe {
 /// A door's own place of work: what it uses again for each child, and nobody else touches.
 pub(super) struct Bench {
     recipe: &'static Recipe,
-    /// For the next child.
+    /// Where the last child was prepared.
     seat: Seat,
-    /// For those after it; the last in the row is the one that was used last.
+    /// Where those before it were, the last of them last.
     others: VecDeque<Seat>,
     /// Numbers that a child can have, for what stands too high.
     landing: Landing,
@@ -82,8 +76,6 @@ pub(super) struct Bench {
 const SEATS: usize = 4;
 /// After so many tries, some seconds, execve's refusal is final.
 const MOST_SHORT: u32 = 60;
-/// Slots in use that make a crowd.
-const CROWD: u32 = 4;
 
 /// A descriptor at a number that a child can have.
 struct Landed {
@@ -155,12 +147,12 @@ impl Bench {
         })
     }
 
-    /// The connection's child: its program by now or, where many come at once, on its way there.
+    /// The connection's child: on its way to its program or, where that was to be waited for, there.
     fn start(&mut self, admitted: &Admitted<'_>, places: &Places) -> Result<Noted, Trouble> {
         let recipe = self.recipe;
         let script = admitted.exec;
         let path = recipe.path(script)?;
-        self.seat.clear()?;
+        self.take_seat()?;
         let launch = Launch {
             path,
             pid_at: self.seat.write_environment(admitted),
@@ -169,10 +161,10 @@ impl Bench {
             nofile: recipe.nofile,
         };
         let wants_pidfd = self.newborn.wants_pidfd.load(Ordering::Relaxed);
-        let child = if script.is_none() && !wants_pidfd && recipe.is_crowded(admitted.slots) {
-            let child = self.seat.launch(&launch);
-            self.take_next_seat();
-            child
+        // What fails for all is better known by the door, which can try again.
+        let is_proven = recipe.is_proven.load(Ordering::Relaxed);
+        let child = if script.is_none() && !wants_pidfd && is_proven {
+            self.seat.launch(&launch)
         } else {
             let child = self.seat.run(&launch, script, wants_pidfd);
             recipe.prove(script.is_none(), child.is_ok());
@@ -181,8 +173,11 @@ impl Bench {
         self.judge(child, path)
     }
 
-    /// The one that was used first, or one more if that is still in use.
-    fn take_next_seat(&mut self) {
+    /// A seat that no child needs any more: the last one, or the one that was used first, or one more.
+    fn take_seat(&mut self) -> Result<(), Trouble> {
+        if self.seat.is_free() {
+            return Ok(());
+        }
         let is_free = self.others.front().is_some_and(Seat::is_free);
         let one_more = !is_free && self.others.len() + 1 < SEATS;
         let new = one_more.then(|| Seat::new(self.recipe, &self.newborn.note));
@@ -191,6 +186,7 @@ impl Bench {
         if let Some(next) = new.or_else(|| self.others.pop_front()) {
             self.others.push_back(mem::replace(&mut self.seat, next));
         }
+        self.seat.clear()
     }
 
     /// What is worth trying again, and what is not.

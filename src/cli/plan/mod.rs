@@ -28,9 +28,9 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// doorward's own descriptors stand at this number and above, unless `--keep-fd` moves it up. A child's table of up to 64 descriptors
-/// is the cheapest that the kernel makes.
-pub(super) const LOW: RawFd = 64;
+/// doorward's own descriptors stand at this number and above, unless `--keep-fd` moves it up. A table of up to 64 descriptors is the
+/// cheapest that the kernel makes for a child: so they begin below that, with room underneath for what the doors have in hand.
+pub(super) const LOW: RawFd = 40;
 
 /// The highest number that `--keep-fd` and `--ready-fd` take.
 const HIGHEST: u32 = 1023;
