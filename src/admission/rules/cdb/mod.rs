@@ -3,11 +3,13 @@
 //! The file is opened once and stays open: whoever renames another over it changes nothing until it is opened again. It is read
 //! with pread, never mapped, since a mapped file that is cut short kills its reader. Its header is kept in memory. After each look
 //! the file must still have the size and the time of change that it had when it was opened, and be writable by nobody else: what
-//! was written in place meanwhile may be half of one set of rules and half of another, so it is no answer.
+//! was written in place meanwhile may be half of one set of rules and half of another, so it is no answer. What was answered is kept,
+//! and given again after the same question to the file.
 #![forbid(unsafe_code)]
 
 mod layout;
 mod look;
+mod memory;
 mod value;
 mod walk;
 mod write;
@@ -32,6 +34,7 @@ use nix::unistd::{getegid, geteuid};
 use super::{Answer, Asker, Record};
 use crate::admission::trust::{Fault, Trust, escaped, kind, uninterrupted};
 use layout::{HEADER, TABLES, Table};
+use memory::Memory;
 
 /// How often a file is opened again because another one took its place meanwhile.
 const ROUNDS: usize = 3;
@@ -44,6 +47,7 @@ pub(crate) struct Database {
     path: Vec<u8>,
     tables: Vec<Table>,
     state: State,
+    memory: Memory,
     trust: Trust,
     self_uid: u32,
     self_gid: u32,
@@ -99,6 +103,7 @@ impl Database {
     ) -> Result<Database, Fault> {
         let mut database = Database {
             state: State::of(&stat_of(&file, path, trust)?),
+            memory: Memory::of(&file),
             file,
             path: path.to_vec(),
             tables: Vec::with_capacity(TABLES),
@@ -137,15 +142,38 @@ impl Database {
         Ok(())
     }
 
-    /// Decides about one peer: for each key that is asked one read of its table, and one of its record.
+    /// Decides about one peer: as before, or for each key that is asked by one read of its table, and one of its record.
     pub(crate) fn judge(&self, who: &Asker) -> Answer {
+        let answer = match self.recall(who) {
+            Some(answer) => Ok(answer),
+            None => self.look(who),
+        };
+        answer.unwrap_or_else(|fault| Answer::Failed(fault.to_string()))
+    }
+
+    /// The answer of before, if the file is as it was. (If not, a look says what is wrong.)
+    fn recall(&self, who: &Asker) -> Option<Answer> {
+        let (changed, answer) = self.memory.recall(who)?;
+        let stat = self.check_unchanged().ok()?;
+        (memory::ctime(&stat) == changed).then_some(answer)
+    }
+
+    fn look(&self, who: &Asker) -> Result<Answer, Fault> {
+        let look = self.memory.look();
         let answer = self.ask(who);
         // A mixture of two contents may have any flaw: that it is one is the better cause.
-        match self.check_unchanged().and(answer) {
-            Ok(Some(answer)) => answer,
-            Ok(None) => Answer::NoRule,
-            Err(fault) => Answer::Failed(fault.to_string()),
+        let stat = self.check_unchanged()?;
+        let answer = answer?.unwrap_or(Answer::NoRule);
+        if let Some(look) = look {
+            self.memory.keep(&look, &stat, who, &answer);
         }
+        Ok(answer)
+    }
+
+    /// Keeps answers however lately the file was changed; gives whether they are kept here at all.
+    #[cfg(test)]
+    pub(super) fn remember_at_once(&mut self) -> bool {
+        self.memory.remember_at_once()
     }
 
     fn ask(&self, who: &Asker) -> Result<Option<Answer>, Fault> {
@@ -165,11 +193,11 @@ impl Database {
         })
     }
 
-    /// Are the contents those that were opened, and may nobody else write them still?
-    fn check_unchanged(&self) -> Result<(), Fault> {
+    /// Are the contents those that were opened, and may nobody else write them still? Gives what the file is.
+    fn check_unchanged(&self) -> Result<FileStat, Fault> {
         let stat = stat_of(&self.file, &self.path, self.trust)?;
         if State::of(&stat) == self.state {
-            return Ok(());
+            return Ok(stat);
         }
         Err(self.unfit(
             "was written in place since it was opened; SIGHUP has it opened again (a file renamed over it refuses nobody meanwhile)",

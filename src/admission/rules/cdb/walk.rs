@@ -43,7 +43,8 @@ impl Database {
         if self.entries().map_err(told)? != count {
             return Err(told(self.unfit("has records that stand in no order")));
         }
-        self.check_unchanged().map_err(told)
+        self.check_unchanged().map_err(told)?;
+        Ok(())
     }
 
     /// Key, value and end of the record at `position`.

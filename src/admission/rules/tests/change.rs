@@ -235,7 +235,7 @@ impl Drop for SetOnDrop<'_> {
 }
 
 /// Waits until what is changed from now on has a later ctime than what was changed before: coarse clocks tick.
-fn wait_for_tick(tree: &Tree) {
+pub(super) fn wait_for_tick(tree: &Tree) {
     let clock = tree.path("clock");
     let changed = || {
         fs::write(&clock, "").unwrap();

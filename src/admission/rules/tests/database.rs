@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use super::super::cdb::{Database, READS, Writer, decode, encode};
 use super::super::{Form, Record, Stored};
+use super::change::wait_for_tick;
 use super::*;
 
 /// A database with these records, in this order.
@@ -417,6 +418,97 @@ fn a_look_costs_two_reads_and_a_key_that_is_not_there_one_at_most() {
     let (answer, reads) = reads(|| rules.judge(&asker(count)));
     assert_eq!(answer, Answer::NoRule);
     assert!(reads <= 3, "{reads}");
+}
+
+/// A database of `uid/1` that takes its file for settled; `None`, said aloud, where nothing is remembered.
+fn remembering(tree: &Tree) -> Option<Database> {
+    let path = tree.database("r.cdb", &database([("uid/1", ALLOW)]));
+    wait_for_tick(tree);
+    let mut rules = Database::open(&path).unwrap();
+    if !rules.remember_at_once() {
+        eprintln!("SKIPPED, needs a local file system for temporary files");
+        return None;
+    }
+    Some(rules)
+}
+
+/// That `uid` is answered as before, without a look.
+#[track_caller]
+fn assert_remembered(rules: &Database, uid: u32) -> Answer {
+    let first = rules.judge(&asker(uid));
+    let (again, reads) = reads(|| rules.judge(&asker(uid)));
+    assert_eq!((again, reads), (first.clone(), 0));
+    first
+}
+
+#[test]
+fn an_answer_is_remembered_unless_the_file_was_changed_just_before_or_is_asked_once() {
+    let tree = Tree::new();
+    let Some(rules) = remembering(&tree) else {
+        return;
+    };
+    granted(rules.judge(&asker(1)));
+    let (_, first_reads) = reads(|| rules.judge(&asker(1)));
+    assert_eq!(first_reads, 2, "the first answer is not kept");
+    granted(assert_remembered(&rules, 1));
+    // Nobody else's.
+    assert_eq!(assert_remembered(&rules, 2), Answer::NoRule);
+
+    let rules = Database::open(&tree.path("r.cdb")).unwrap();
+    for _ in 0..3 {
+        let (_, reads) = reads(|| rules.judge(&asker(1)));
+        assert_eq!(reads, 2, "it is younger than any clock's tick");
+    }
+}
+
+#[test]
+fn of_what_is_remembered_every_change_counts_at_once() {
+    type Spoil = (fn(&Path), &'static str);
+    let spoil: [Spoil; 4] = [
+        (|path| set_mode(path, 0o666), "writable"),
+        (
+            |path| fs::write(path, database([("uid/1", DENY)])).unwrap(),
+            "was written in place",
+        ),
+        (|path| fs::write(path, "").unwrap(), "was written in place"),
+        (
+            |path| {
+                let file = OpenOptions::new().write(true).open(path).unwrap();
+                file.write_all_at(b"D", 2100).unwrap();
+            },
+            "was written in place",
+        ),
+    ];
+    for (spoil, why) in spoil {
+        let tree = Tree::new();
+        let Some(rules) = remembering(&tree) else {
+            return;
+        };
+        rules.judge(&asker(1));
+        granted(assert_remembered(&rules, 1));
+        wait_for_tick(&tree);
+        spoil(&tree.path("r.cdb"));
+        let told = cause(rules.judge(&asker(1)));
+        assert!(told.contains(why), "{told}");
+    }
+}
+
+#[test]
+fn what_was_remembered_of_a_file_that_was_replaced_is_read_anew_and_says_the_same() {
+    let tree = Tree::new();
+    let Some(rules) = remembering(&tree) else {
+        return;
+    };
+    rules.judge(&asker(1));
+    granted(assert_remembered(&rules, 1));
+    wait_for_tick(&tree);
+    tree.database("r.cdb", &database([("uid/1", DENY)]));
+    let (answer, count) = reads(|| rules.judge(&asker(1)));
+    granted(answer);
+    assert_eq!(count, 2, "its ctime is another");
+    // The one that is there now counts from the next opening.
+    let rules = Database::open(&tree.path("r.cdb")).unwrap();
+    assert_eq!(rules.judge(&asker(1)), Answer::Deny("uid/1".into()));
 }
 
 #[test]

@@ -24,9 +24,9 @@ use crate::admission::rules::{Answer, Asker};
 use crate::admission::trust::uninterrupted;
 
 /// How long ago the last change of a thing must be when it is read: longer than any file system's clock stands still.
-pub(super) const SETTLED: Duration = Duration::from_secs(3);
+pub(in super::super) const SETTLED: Duration = Duration::from_secs(3);
 /// For so many peers answers are kept; then all are dropped and asked for anew.
-const MOST: usize = 1024;
+pub(in super::super) const MOST: usize = 1024;
 /// ext2 to ext4, XFS, btrfs, tmpfs, F2FS: nobody else changes what is there, and ctime is the kernel's own. See statfs(2).
 const LOCAL: [u32; 5] = [0xEF53, 0x5846_5342, 0x9123_683E, 0x0102_1994, 0xF2F5_2010];
 
@@ -62,15 +62,18 @@ pub(super) struct Seen {
     began: Duration,
 }
 
+/// Whether a file is where every change of it shows in its ctime.
+pub(in super::super) fn is_local(file: impl AsFd) -> bool {
+    let kind = uninterrupted(|| fstatfs(&file)).map(|found| found.filesystem_type().0);
+    kind.is_ok_and(|kind| LOCAL.iter().any(|local| u32::try_from(kind) == Ok(*local)))
+}
+
 impl Memory {
     /// For the rules directory that `root` refers to.
     pub(super) fn of(root: impl AsFd, settled: Duration) -> Memory {
-        let kind = uninterrupted(|| fstatfs(&root)).map(|found| found.filesystem_type().0);
-        let is_local =
-            kind.is_ok_and(|kind| LOCAL.iter().any(|local| u32::try_from(kind) == Ok(*local)));
         Memory {
             settled,
-            is_local,
+            is_local: is_local(root),
             asked: AtomicBool::new(false),
             answers: RwLock::default(),
         }
