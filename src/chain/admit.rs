@@ -100,6 +100,7 @@ impl Admission {
             peer_name,
             local_path: &local_path,
             number: count_of_parent(),
+            slots: 1,
             rule_env,
             exec: None,
         };

@@ -37,6 +37,12 @@ pub(crate) struct Recipe {
 }
 
 impl Recipe {
+    /// Whether so many come that a door is not to wait for its child's exec. With fewer the processors have time, and a door that sleeps
+    /// meanwhile leaves its child more of it; and what fails for all is better known by the door.
+    fn is_crowded(&self, slots: u32) -> bool {
+        slots >= CROWD && self.is_proven.load(Ordering::Relaxed)
+    }
+
     /// A child that was waited for has become its program, or has not.
     fn prove(&self, is_program: bool, became: bool) {
         // All doors read it: it is written when it changes.
@@ -74,6 +80,8 @@ pub(super) struct Bench {
 
 /// So many children of a door may be on their way to their programs at the same time.
 const SEATS: usize = 4;
+/// Slots in use that make a crowd.
+const CROWD: u32 = 4;
 /// After so many tries, some seconds, execve's refusal is final.
 const MOST_SHORT: u32 = 60;
 
@@ -161,9 +169,7 @@ impl Bench {
             nofile: recipe.nofile,
         };
         let wants_pidfd = self.newborn.wants_pidfd.load(Ordering::Relaxed);
-        // What fails for all is better known by the door, which can try again.
-        let is_proven = recipe.is_proven.load(Ordering::Relaxed);
-        let child = if script.is_none() && !wants_pidfd && is_proven {
+        let child = if script.is_none() && !wants_pidfd && recipe.is_crowded(admitted.slots) {
             self.seat.launch(&launch)
         } else {
             let child = self.seat.run(&launch, script, wants_pidfd);

@@ -530,6 +530,7 @@ mod tests {
             peer_name: b"",
             local_path: OsStr::new("/run/x"),
             number: None,
+            slots: 1,
             rule_env: &[],
             exec: None,
         };

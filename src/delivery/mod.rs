@@ -36,6 +36,8 @@ pub(crate) struct Admitted<'a> {
     pub(crate) local_path: &'a OsStr,
     /// Connections that this user has open, this one included; `None`: nobody has counted.
     pub(crate) number: Option<u32>,
+    /// Slots in use, this one included.
+    pub(crate) slots: u32,
     pub(crate) rule_env: &'a [(Vec<u8>, Option<Vec<u8>>)],
     /// The rule's execline script, in place of the program.
     pub(crate) exec: Option<&'a [u8]>,

@@ -205,6 +205,7 @@ impl<'a> Door<'a> {
             peer_name: name.bytes(),
             local_path: &local_path,
             number: Some(number),
+            slots,
             rule_env: &env,
             exec: exec.as_deref(),
         };

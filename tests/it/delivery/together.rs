@@ -1,4 +1,4 @@
-//! Children that are on their way to their programs at the same time: doors do not wait for the exec of each.
+//! Children that are on their way to their programs at the same time: doors do not wait for the exec of each while many come.
 
 use std::process::{Child, Command, Stdio};
 
@@ -8,7 +8,7 @@ use nix::unistd::Pid;
 use super::reporter;
 use crate::support::{Client, Door, Report, Served, eventually, inspect, scratch};
 
-/// So many that some are on their way at the same time.
+/// So many slots in use that no door waits.
 const CROWD: usize = 8;
 
 /// Connections that stay, each with its child.
