@@ -7,9 +7,11 @@
 //! Who creates it waits until its exec (CLONE_VFORK), or has it in a [`Cradle`] until then.
 
 mod child;
+#[cfg(feature = "cli")]
 mod cradle;
 mod stack;
 
+#[cfg(feature = "cli")]
 pub(crate) use cradle::{Cradle, Launch, Note};
 pub(crate) use stack::Stack;
 
