@@ -5,6 +5,7 @@
 
 mod cdb;
 mod record;
+mod settled;
 mod stored;
 mod tree;
 

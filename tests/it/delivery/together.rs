@@ -1,5 +1,6 @@
 //! Children that are on their way to their programs at the same time: doors do not wait for the exec of each while many come.
 
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
@@ -22,8 +23,18 @@ fn crowd(door: &Served) -> Vec<Client> {
 }
 
 /// A program that says that it is there, and stays until its client goes.
-fn greeter(door: &Door) -> std::path::PathBuf {
+fn greeter(door: &Door) -> PathBuf {
     door.script("program", "#!/bin/sh\necho there\nexec cat\n")
+}
+
+/// A service in such a crowd: with it its program, and the clients.
+#[track_caller]
+fn crowded(args: &[&str]) -> (Served, PathBuf, Vec<Client>) {
+    let door = Door::new().args(args);
+    let program = greeter(&door);
+    let door = door.serve([&program]);
+    let clients = crowd(&door);
+    (door, program, clients)
 }
 
 #[test]
@@ -68,10 +79,7 @@ fn a_child_has_nothing_but_its_own_descriptors() {
 
 #[test]
 fn a_program_that_vanishes_in_a_crowd_is_told_and_is_run_again_when_it_is_back() {
-    let door = Door::new().args(["--inetd", "-v"]);
-    let program = greeter(&door);
-    let door = door.serve([&program]);
-    let clients = crowd(&door);
+    let (door, program, clients) = crowded(&["--inetd", "-v"]);
     std::fs::rename(&program, door.path("aside")).unwrap();
     door.connect().assert_closed();
     let line = door.wait_log("doorward: error: unable to run ");
@@ -88,10 +96,7 @@ fn a_program_that_vanishes_in_a_crowd_is_told_and_is_run_again_when_it_is_back()
 
 #[test]
 fn a_program_that_says_127_by_itself_is_no_failure_of_ours() {
-    let door = Door::new().args(["--inetd", "-v"]);
-    let program = greeter(&door);
-    let door = door.serve([&program]);
-    let clients = crowd(&door);
+    let (door, program, clients) = crowded(&["--inetd", "-v"]);
     scratch::write_script(&program, "#!/bin/sh\nexit 127\n");
     door.connect().assert_closed();
     door.wait_log("status=127");
@@ -131,10 +136,7 @@ impl Drop for Refusing {
 #[test]
 fn what_execve_is_short_of_for_a_while_costs_no_connection() {
     need!(root, "strace");
-    let door = Door::new().args(["--inetd"]);
-    let program = greeter(&door);
-    let door = door.serve([&program]);
-    let clients = crowd(&door);
+    let (door, _, clients) = crowded(&["--inetd"]);
     for error in ["EAGAIN", "ENOMEM", "ENFILE"] {
         let refusing = Refusing::at(&door, error, 3);
         let mut more: Vec<Client> = (0..2 * CROWD).map(|_| door.connect()).collect();
@@ -152,10 +154,7 @@ fn what_execve_is_short_of_for_a_while_costs_no_connection() {
 #[test]
 fn what_execve_is_always_short_of_ends_the_connection_and_is_told() {
     need!(root, "strace");
-    let door = Door::new().args(["--inetd"]);
-    let program = greeter(&door);
-    let mut door = door.serve([&program]);
-    let clients = crowd(&door);
+    let (mut door, _, clients) = crowded(&["--inetd"]);
     let refusing = Refusing::at(&door, "ENOMEM", 1000);
     door.connect().assert_closed();
     let line = door.wait_log("doorward: error: unable to run ");

@@ -31,6 +31,7 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{getegid, geteuid};
 
+use super::settled::Identity;
 use super::{Answer, Asker, Record};
 use crate::admission::trust::{Fault, Trust, escaped, kind, uninterrupted};
 use layout::{HEADER, TABLES, Table};
@@ -153,19 +154,19 @@ impl Database {
 
     /// The answer of before, if the file is as it was. (If not, a look says what is wrong.)
     fn recall(&self, who: &Asker) -> Option<Answer> {
-        let (changed, answer) = self.memory.recall(who)?;
+        let (file, answer) = self.memory.recall(who)?;
         let stat = self.check_unchanged().ok()?;
-        (memory::ctime(&stat) == changed).then_some(answer)
+        (Identity::of(&stat) == file).then_some(answer)
     }
 
     fn look(&self, who: &Asker) -> Result<Answer, Fault> {
-        let look = self.memory.look();
+        let began = self.memory.begin();
         let answer = self.ask(who);
         // A mixture of two contents may have any flaw: that it is one is the better cause.
         let stat = self.check_unchanged()?;
         let answer = answer?.unwrap_or(Answer::NoRule);
-        if let Some(look) = look {
-            self.memory.keep(&look, &stat, who, &answer);
+        if let Some(began) = began {
+            self.memory.keep(began, Identity::of(&stat), who, &answer);
         }
         Ok(answer)
     }

@@ -432,6 +432,15 @@ fn remembering(tree: &Tree) -> Option<Database> {
     Some(rules)
 }
 
+/// The same, which has an answer for `uid/1` by heart; what is changed from now on has a later ctime.
+fn knowing_one(tree: &Tree) -> Option<Database> {
+    let rules = remembering(tree)?;
+    rules.judge(&asker(1));
+    granted(assert_remembered(&rules, 1));
+    wait_for_tick(tree);
+    Some(rules)
+}
+
 /// That `uid` is answered as before, without a look.
 #[track_caller]
 fn assert_remembered(rules: &Database, uid: u32) -> Answer {
@@ -481,12 +490,9 @@ fn of_what_is_remembered_every_change_counts_at_once() {
     ];
     for (spoil, why) in spoil {
         let tree = Tree::new();
-        let Some(rules) = remembering(&tree) else {
+        let Some(rules) = knowing_one(&tree) else {
             return;
         };
-        rules.judge(&asker(1));
-        granted(assert_remembered(&rules, 1));
-        wait_for_tick(&tree);
         spoil(&tree.path("r.cdb"));
         let told = cause(rules.judge(&asker(1)));
         assert!(told.contains(why), "{told}");
@@ -496,12 +502,9 @@ fn of_what_is_remembered_every_change_counts_at_once() {
 #[test]
 fn what_was_remembered_of_a_file_that_was_replaced_is_read_anew_and_says_the_same() {
     let tree = Tree::new();
-    let Some(rules) = remembering(&tree) else {
+    let Some(rules) = knowing_one(&tree) else {
         return;
     };
-    rules.judge(&asker(1));
-    granted(assert_remembered(&rules, 1));
-    wait_for_tick(&tree);
     tree.database("r.cdb", &database([("uid/1", DENY)]));
     let (answer, count) = reads(|| rules.judge(&asker(1)));
     granted(answer);

@@ -11,32 +11,20 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use nix::fcntl::AtFlags;
 use nix::sys::stat::{FileStat, fstatat};
-use nix::sys::statfs::fstatfs;
 
-use super::root::Identity;
+use crate::admission::rules::settled::{Began, Identity, MOST, Settled};
 use crate::admission::rules::{Answer, Asker};
 use crate::admission::trust::uninterrupted;
-
-/// How long ago the last change of a thing must be when it is read: longer than any file system's clock stands still.
-pub(in super::super) const SETTLED: Duration = Duration::from_secs(3);
-/// For so many peers answers are kept; then all are dropped and asked for anew.
-pub(in super::super) const MOST: usize = 1024;
-/// ext2 to ext4, XFS, btrfs, tmpfs, F2FS: nobody else changes what is there, and ctime is the kernel's own. See statfs(2).
-const LOCAL: [u32; 5] = [0xEF53, 0x5846_5342, 0x9123_683E, 0x0102_1994, 0xF2F5_2010];
 
 /// The answers that one rules directory gave.
 #[derive(Debug)]
 pub(super) struct Memory {
-    settled: Duration,
-    is_local: bool,
-    /// It was asked once. A process that asks only once has nothing to remember it for.
-    asked: AtomicBool,
+    settled: Settled,
     answers: RwLock<HashMap<Asker, Arc<Remembered>>>,
 }
 
@@ -59,35 +47,24 @@ pub(super) struct Seen {
     things: RefCell<Option<Vec<Thing>>>,
     /// How much of a path leads to the rules directory, its slash included.
     root_length: usize,
-    began: Duration,
-}
-
-/// Whether a file is where every change of it shows in its ctime.
-pub(in super::super) fn is_local(file: impl AsFd) -> bool {
-    let kind = uninterrupted(|| fstatfs(&file)).map(|found| found.filesystem_type().0);
-    kind.is_ok_and(|kind| LOCAL.iter().any(|local| u32::try_from(kind) == Ok(*local)))
+    began: Began,
 }
 
 impl Memory {
     /// For the rules directory that `root` refers to.
     pub(super) fn of(root: impl AsFd, settled: Duration) -> Memory {
         Memory {
-            settled,
-            is_local: is_local(root),
-            asked: AtomicBool::new(false),
+            settled: Settled::of(root, settled),
             answers: RwLock::default(),
         }
     }
 
     /// To be filled by a reading that is to be remembered.
     pub(super) fn seen(&self, root_name: &[u8]) -> Option<Seen> {
-        let asked_before = self.asked.swap(true, Ordering::Relaxed);
-        (self.is_local && asked_before).then(|| Seen {
+        Some(Seen {
+            began: self.settled.begin()?,
             things: RefCell::new(Some(Vec::new())),
             root_length: root_name.len() + 1,
-            began: SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .unwrap_or_default(),
         })
     }
 
@@ -110,9 +87,9 @@ impl Memory {
 
     /// Keeps an answer, if what was seen bears it.
     pub(super) fn keep(&self, root: &Identity, who: &Asker, answer: &Answer, seen: Seen) {
-        let before = seen.began.saturating_sub(self.settled);
-        let bears =
-            |identity: &Identity| identity.is_on_device_of(root) && identity.changed_before(before);
+        let bears = |identity: &Identity| {
+            identity.is_on_device_of(root) && self.settled.bears(identity, seen.began)
+        };
         let Some(things) = seen.things.into_inner() else {
             return;
         };
@@ -132,7 +109,7 @@ impl Memory {
 
     #[cfg(test)]
     pub(super) fn is_local(&self) -> bool {
-        self.is_local
+        self.settled.is_local()
     }
 
     #[cfg(test)]

@@ -21,7 +21,6 @@ use super::{Answer, Asker, Record};
 use crate::admission::trust::{Fault, Trust, escaped};
 use key::Scan;
 use memory::Seen;
-pub(super) use memory::{MOST, SETTLED, is_local};
 use root::{Directory, Root};
 
 /// How often a tree is read again because it changed meanwhile, before the answer is "failed".

@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags};
-use nix::sys::stat::{FileStat, SFlag, fstatat};
-use nix::sys::time::TimeSpec;
+use nix::sys::stat::{SFlag, fstatat};
 use nix::unistd::AccessFlags;
 
-use super::memory::{Memory, SETTLED, Seen};
+use super::memory::{Memory, Seen};
 use super::place::Site;
+use crate::admission::rules::settled::{Identity, SETTLED};
 use crate::admission::rules::{Answer, Asker};
 use crate::admission::trust::{Fault, Trust, kind, uninterrupted};
 
@@ -36,14 +36,6 @@ pub(super) struct Root {
     name: Vec<u8>,
     identity: Identity,
     memory: Memory,
-}
-
-/// Tells one state of one directory from another; the open descriptor keeps its number from being used again.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Identity {
-    device: libc::dev_t,
-    inode: libc::ino_t,
-    changed: TimeSpec,
 }
 
 impl Directory {
@@ -144,24 +136,5 @@ impl Root {
             .site(trust)
             .check_access(b".", AccessFlags::R_OK | AccessFlags::X_OK);
         readable.map_err(|errno| Fault::system(self.name.as_slice(), errno))
-    }
-}
-
-impl Identity {
-    pub(super) fn of(stat: &FileStat) -> Identity {
-        Identity {
-            device: stat.st_dev,
-            inode: stat.st_ino,
-            changed: TimeSpec::new(stat.st_ctime, stat.st_ctime_nsec),
-        }
-    }
-
-    pub(super) fn is_on_device_of(&self, other: &Identity) -> bool {
-        self.device == other.device
-    }
-
-    /// Whether the last change was before `time`, which counts from 1970.
-    pub(super) fn changed_before(&self, time: Duration) -> bool {
-        Duration::from(self.changed) < time
     }
 }
