@@ -25,3 +25,11 @@ pub fn has_command(doorward: &Path, name: &str) -> bool {
         .status();
     status.is_ok_and(|status| status.success())
 }
+
+/// With PATH alone for its environment. cargo's variables are three dozen, which each child of a server is given as well, and with its
+/// LD_LIBRARY_PATH every library is looked for in its directories first.
+pub fn without_cargo_s(command: &mut Command) -> &mut Command {
+    command
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+}

@@ -1,6 +1,7 @@
 //! A server under test: started for one round or a part of it, ended by its pid.
 #![forbid(unsafe_code)]
 
+use super::programs::without_cargo_s;
 use super::scratch::{Scratch, forget_server, remember_server};
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{SigSet, Signal, kill};
@@ -23,16 +24,11 @@ pub const SOCKET: &str = "@SOCKET@";
 pub const WORD: &str = "become-server";
 
 /// `become-server PROG [ARG...]`, with no signal blocked. In the benchmark some are, for the thread that waits for them, and
-/// what it starts inherits that: SIGTERM would not end a server that leaves its signals alone. Nor does it inherit cargo's variables: they
-/// are three dozen, which each child is given, and with LD_LIBRARY_PATH every library is looked for in cargo's directories first.
+/// what it starts inherits that: SIGTERM would not end a server that leaves its signals alone.
 pub fn main(arguments: &[String]) -> Result<()> {
     let (program, arguments) = arguments.split_first().context("no command")?;
     SigSet::empty().thread_set_mask()?;
-    let error = Command::new(program)
-        .args(arguments)
-        .env_clear()
-        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-        .exec();
+    let error = without_cargo_s(Command::new(program).args(arguments)).exec();
     Err(error).with_context(|| format!("unable to run {program}"))
 }
 

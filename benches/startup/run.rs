@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::common::clients::ANSWER;
+use super::common::programs::without_cargo_s;
 use super::common::scratch::{forget_server, remember_server};
 use super::links::{Link, Origin};
 use anyhow::{Context, Result, bail};
@@ -105,11 +106,7 @@ fn start(link: &Link, given: Option<&Connection>) -> Result<Child> {
         Some(connection) => Ok::<_, std::io::Error>(connection.server.try_clone()?.into()),
         None => Ok(Stdio::null()),
     };
-    Command::new(program)
-        .args(arguments)
-        // cargo's variables are three dozen, and with its LD_LIBRARY_PATH every library is looked for in its directories first.
-        .env_clear()
-        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+    without_cargo_s(Command::new(program).args(arguments))
         // What s6-ipcserver tells its children.
         .env("PROTO", "IPC")
         .env("IPCREMOTEEUID", geteuid().to_string())

@@ -9,7 +9,7 @@ use super::seat::Seat;
 use super::{Admitted, Beside, Deliver, Held, Newborn, Trouble};
 use crate::report::Escaped;
 use crate::sys;
-use crate::sys::spawn::{Failure, Launch, Noted, is_short};
+use crate::sys::spawn::{Failure, Launch, MOST_SHORT, Noted, is_short};
 use nix::libc;
 use std::collections::VecDeque;
 use std::ffi::{CStr, CString};
@@ -82,8 +82,6 @@ pub(super) struct Bench {
 const SEATS: usize = 4;
 /// Slots in use that make a crowd.
 const CROWD: u32 = 4;
-/// After so many tries, some seconds, execve's refusal is final.
-const MOST_SHORT: u32 = 60;
 
 /// A descriptor at a number that a child can have.
 struct Landed {

@@ -4,7 +4,7 @@
 //! [`super::Cradle`]). So no system call here goes through libc, which would write errno there.
 
 use super::super::cvec::PID_DIGITS;
-use super::is_short;
+use super::{Job, MOST_SHORT, is_short};
 use libc::c_int;
 use std::os::fd::RawFd;
 use std::ptr;
@@ -38,6 +38,33 @@ pub(super) struct Orders {
     pub(super) short: *const AtomicI32,
 }
 
+impl Orders {
+    /// What `job` says, in pointers: valid until what it borrows is changed.
+    pub(super) fn of(
+        job: Job<'_>,
+        origin: Origin,
+        report: *const Report,
+        short: *const AtomicI32,
+    ) -> Orders {
+        let pid_at = job.pid_at;
+        Orders {
+            path: job.path.as_ptr(),
+            argv: job.argv.seal().as_ptr(),
+            envp: job.envp.seal().as_ptr(),
+            pid_text: pid_at
+                .and_then(|at| job.envp.address(at))
+                .unwrap_or(ptr::null_mut()),
+            places: job.places,
+            low: job.low,
+            nofile: job.nofile,
+            foreground: job.foreground,
+            origin,
+            report,
+            short,
+        }
+    }
+}
+
 /// Why a child has not become its program, written by the child into its parent's memory: which child, at which step, and errno.
 #[derive(Debug, Default)]
 pub(super) struct Report(AtomicU64);
@@ -47,11 +74,14 @@ const AT_EXEC: u64 = 1 << 31;
 
 impl Report {
     fn put(&self, failed: Failed) {
+        self.set(pid(), failed.errno.into_raw(), failed.at_exec);
+    }
+
+    fn set(&self, pid: usize, errno: c_int, at_exec: bool) {
+        let step = if at_exec { AT_EXEC } else { 0 };
         // No child has pid 0, so neither is the word.
-        let pid = (pid() as u64) << 32;
-        let step = if failed.at_exec { AT_EXEC } else { 0 };
-        let errno = u64::from(failed.errno.into_raw().unsigned_abs());
-        self.0.store(pid | step | errno, Ordering::Release);
+        let word = (pid as u64) << 32 | step | u64::from(errno.unsigned_abs());
+        self.0.store(word, Ordering::Release);
     }
 
     /// What the only child that could write it says: errno, and whether it is that of execve.
@@ -71,13 +101,6 @@ impl Report {
                 .compare_exchange(word, 0, Ordering::AcqRel, Ordering::Relaxed)
                 .is_ok();
         is_mine.then(|| parts(word))
-    }
-
-    #[cfg(test)]
-    pub(super) fn set(&self, pid: libc::pid_t, errno: c_int, at_exec: bool) {
-        let step = if at_exec { AT_EXEC } else { 0 };
-        let word = u64::from(pid.unsigned_abs()) << 32 | step | u64::from(errno.unsigned_abs());
-        self.0.store(word, Ordering::Release);
     }
 }
 
@@ -101,8 +124,7 @@ impl From<Errno> for Failed {
     }
 }
 
-/// What a child is short of may be there a little later: so long it waits, in all.
-const MOST_WAITS: u32 = 60;
+/// What a child is short of may be there a little later.
 static WAIT: libc::timespec = libc::timespec {
     tv_sec: 0,
     tv_nsec: 50_000_000,
@@ -237,7 +259,7 @@ fn exec(orders: &Orders) -> Errno {
             // Whose success does not come back.
             continue;
         };
-        if orders.short.is_null() || !is_short(errno.into_raw()) || waits == MOST_WAITS {
+        if orders.short.is_null() || !is_short(errno.into_raw()) || waits == MOST_SHORT {
             return errno;
         }
         waits += 1;
@@ -320,7 +342,7 @@ mod tests {
         assert_eq!(report.take(8), None);
         assert_eq!(report.take(7), Some((libc::ENOENT, true)));
         assert_eq!(report.take(7), None);
-        report.set(i32::MAX, libc::EMFILE, false);
+        report.set(i32::MAX as usize, libc::EMFILE, false);
         assert_eq!(report.take(i32::MAX), Some((libc::EMFILE, false)));
     }
 }

@@ -6,7 +6,7 @@
 
 use super::child::{self, Orders, Origin, Report};
 use super::stack::Stack;
-use super::{Failure, Job, Noted, create, pid_text};
+use super::{Failure, Job, Noted, create};
 use crate::sys::cvec::CVec;
 use std::ffi::CStr;
 use std::io;
@@ -38,6 +38,27 @@ pub(crate) struct Launch<'a> {
     pub(crate) places: &'a [(RawFd, RawFd)],
     pub(crate) low: u32,
     pub(crate) nofile: Option<libc::rlimit>,
+}
+
+impl Launch<'_> {
+    /// The same with these vectors and places.
+    fn job<'a>(
+        &self,
+        argv: &'a mut CVec,
+        envp: &'a mut CVec,
+        places: &'a [(RawFd, RawFd)],
+    ) -> Job<'a> {
+        Job {
+            path: self.path,
+            argv,
+            envp,
+            pid_at: self.pid_at,
+            places,
+            low: self.low,
+            nofile: self.nofile,
+            foreground: None,
+        }
+    }
 }
 
 /// Where one child after the other is prepared, and stays from clone to exec.
@@ -120,16 +141,8 @@ impl Cradle {
     ) -> Result<Noted, Failure> {
         self.place.vacate();
         let place = &mut *self.place;
-        let job = Job {
-            path: launch.path,
-            argv: argv.unwrap_or(&mut place.argv),
-            envp: &mut place.envp,
-            pid_at: launch.pid_at,
-            places: launch.places,
-            low: launch.low,
-            nofile: launch.nofile,
-            foreground: None,
-        };
+        let argv = argv.unwrap_or(&mut place.argv);
+        let job = launch.job(argv, &mut place.envp, launch.places);
         let pidfd = if wants_pidfd { libc::CLONE_PIDFD } else { 0 };
         let flags = pidfd | libc::CLONE_CHILD_SETTID;
         let note = place.note.pid.as_ptr();
@@ -147,20 +160,10 @@ impl Cradle {
         place.places.clear();
         place.places.extend_from_slice(launch.places);
         place.short.store(0, Ordering::Relaxed);
-        let orders = place.orders.insert(Orders {
-            path: launch.path.as_ptr(),
-            argv: place.argv.seal().as_ptr(),
-            envp: place.envp.seal().as_ptr(),
-            pid_text: pid_text(&mut place.envp, launch.pid_at),
-            places: place.places.as_slice(),
-            low: launch.low,
-            nofile: launch.nofile,
-            foreground: None,
-            origin: Origin::Doorward,
-            report: &raw const place.note.report,
-            short: &raw const place.short,
-        });
-        let orders = ptr::from_mut(orders).cast();
+        let job = launch.job(&mut place.argv, &mut place.envp, &place.places);
+        let report = &raw const place.note.report;
+        let orders = Orders::of(job, Origin::Doorward, report, &raw const place.short);
+        let orders = ptr::from_mut(place.orders.insert(orders)).cast();
         place.taken.store(1, Ordering::Relaxed);
         let flags =
             libc::CLONE_VM | libc::CLONE_PARENT_SETTID | libc::CLONE_CHILD_CLEARTID | libc::SIGCHLD;

@@ -78,6 +78,9 @@ impl Failure {
     }
 }
 
+/// After so many tries, some seconds, execve's refusal is final whatever it was short of.
+pub(crate) const MOST_SHORT: u32 = 60;
+
 /// Whether execve was only short of something, which may pass.
 pub(crate) fn is_short(errno: libc::c_int) -> bool {
     matches!(
@@ -132,19 +135,7 @@ fn create(
     note: *mut libc::pid_t,
 ) -> Result<Noted, Failure> {
     let report = Report::default();
-    let orders = Orders {
-        path: job.path.as_ptr(),
-        argv: job.argv.seal().as_ptr(),
-        envp: job.envp.seal().as_ptr(),
-        pid_text: pid_text(job.envp, job.pid_at),
-        places: job.places,
-        low: job.low,
-        nofile: job.nofile,
-        foreground: job.foreground,
-        origin,
-        report: &raw const report,
-        short: ptr::null(),
-    };
+    let orders = Orders::of(job, origin, &raw const report, ptr::null());
     let mut pidfd: libc::c_int = -1;
     let flags = flags | libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES | libc::SIGCHLD;
     // SAFETY: the child runs on `stack`, which is ours, large enough for its few frames, and not in use; CLONE_VFORK keeps this thread, and so
@@ -177,11 +168,4 @@ fn create(
         && io::Error::last_os_error().raw_os_error() == Some(libc::EINTR)
     {}
     Err(Failure::reported(reported))
-}
-
-/// Where in a sealed `envp` the child writes its own pid; NULL: nowhere.
-fn pid_text(envp: &mut CVec, pid_at: Option<usize>) -> *mut u8 {
-    pid_at
-        .and_then(|at| envp.address(at))
-        .unwrap_or(ptr::null_mut())
 }
